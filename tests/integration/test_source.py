@@ -299,6 +299,7 @@ class TestPostgreSQL(SourceContract):
         [
             ("FLOAT8", (5.5, 2.25, None, -1e300), (4, Decimal("-1E300"), 5.5, Decimal("-1E300"))),
             ("FLOAT4", (0.5, 0.25), (2, Decimal("0.75"), Decimal("0.5"), Decimal("0.25"))),
+            ("FLOAT4", (2**24, 1, 1), (3, 2**24 + 2, 2**24, 1)),
             ("SMALLINT", (-(2**15), 5), (2, 5 - 2**15, 5, -(2**15))),
             ("INT", (-(2**31), 2**31 - 1, None), (3, -1, 2**31 - 1, -(2**31))),
             ("BIGINT", (2**63 - 1, 2**63 - 1, -(2**63)), (3, 2**63 - 2, 2**63 - 1, -(2**63))),
@@ -313,7 +314,7 @@ class TestPostgreSQL(SourceContract):
     def test_read_types(self, table: Table, kind: str, values: tuple[object, ...], expected: Any) -> None:
         """Numbers that Carbon can hold are exact, in every type; other values are rejected.
 
-        Mutants: a CAST to FLOAT8 in Fit; no end of places.
+        Mutants: a CAST to FLOAT8 in Fit; no end of places; add up a FLOAT4 as such, with seven digits.
         """
         assert_measured(table, kind, values, expected)
 

@@ -76,6 +76,12 @@ class Fit(FunctionElement[Any]):
     name = "shipper_fit"
 
 
+class Addend(Fit):
+    """The same, of a type whose sum is as exact."""
+
+    inherit_cache = True
+
+
 class WithinMinute(FunctionElement[int]):
     """The microseconds of a time since its minute began."""
 

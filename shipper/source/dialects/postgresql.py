@@ -23,9 +23,11 @@ from shipper.core.paths import MAX_LABEL
 from shipper.source.access import CONNECT_SECONDS, GRACE_SECONDS, IDLE_SECONDS, Access, check_file
 from shipper.source.dialects.dialect import Catalog, Meaning, Plan, Rewrites, Session
 from shipper.source.dialects.expressions import (
+    Addend,
     Beginning,
     BitOfId,
     BitsOfIds,
+    Fit,
     Label,
     ListOfIds,
     ServerTime,
@@ -319,6 +321,12 @@ def _beginning(element: Beginning, compiler: SQLCompiler, **options: Any) -> str
 def _unfit(element: Unfit, compiler: SQLCompiler, **options: Any) -> str:
     # NaN, which NUMERIC has too, is greater than every number
     return f"({argument(element, compiler, options)} NOT BETWEEN -1e300 AND 1e300)"
+
+
+@compiles(Addend, "postgresql")
+def _addend(element: Addend, compiler: SQLCompiler, **options: Any) -> str:
+    # the sum of a REAL is a REAL, of seven digits; a SMALLINT makes it a DOUBLE PRECISION, and leaves other types
+    return f"({compiler.process(Fit(*element.clauses), **options)}) + CAST(0 AS SMALLINT)"
 
 
 @compiles(WithinMinute, "postgresql")

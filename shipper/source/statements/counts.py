@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from shipper.core.measures import Kind
 from shipper.core.model import Condition, Ids, Query, Scalar, Window
 from shipper.source.dialects.expressions import (
+    Addend,
     AsText,
     Beginning,
     BitsOfIds,
@@ -54,7 +55,7 @@ _OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], list[sa.BindParameter[Any
     "lt": lambda column, values: column < values[0],
 }
 _AGGREGATES: dict[Kind, Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]] = {
-    Kind.SUM: lambda column: sa.func.sum(Fit(column)),
+    Kind.SUM: lambda column: sa.func.sum(Addend(column)),
     Kind.MAX: lambda column: sa.func.max(Fit(column)),
     Kind.MIN: lambda column: sa.func.min(Fit(column)),
 }
