@@ -128,7 +128,7 @@ class _TableCheck:
         yield Finding(True, self.subject, text)
         yield from self._ids(table, query)
         # jobs; on an engine without transactions none runs
-        for job in self.jobs if table.plain is None else ():
+        for job in self.jobs if table.nontransactional is None else ():
             if not columns_of(job.query) & errors.keys():
                 yield from attempted(f"job {job.name}", self._job(job, table, observation))
 
@@ -198,10 +198,10 @@ class _TableCheck:
         if not query.is_along and (rows := self.source.uncountable(query)):
             remedy = "Give them ids from 1 on. Until then they are rejected with the reason `no_id`."
             yield Finding(False, self.subject, f"rows without {query.id}, or with a value below 1: {rows}", remedy)
-        if (plain := table.plain) is not None:
-            whose = "its engine" if plain.path == self.path else f"the engine of {plain.path}"
-            text = f"{whose}, {plain.engine}, has no transactions: reads are not consistent, and its jobs do not run"
-            yield Finding(False, self.subject, text, transactional(self.source.access, plain.path))
+        if (found := table.nontransactional) is not None:
+            whose = "its engine" if found.path == self.path else f"the engine of {found.path}"
+            text = f"{whose}, {found.engine}, has no transactions: reads are not consistent, and its jobs do not run"
+            yield Finding(False, self.subject, text, transactional(self.source.access, found.path))
         if table.is_opaque:
             text = f"{self.account} does not see which tables this view reads: they need an engine with transactions"
             remedy = (

@@ -30,7 +30,7 @@ class Index(NamedTuple):
     """The state that it needs to be used: VISIBLE, NOT IGNORED or VALID; None where it is used."""
 
 
-class Plain(NamedTuple):
+class NonTransactional(NamedTuple):
     """A table whose engine has no transactions, and the engine: the table itself, or one behind a view."""
 
     path: str
@@ -43,7 +43,7 @@ class Table(NamedTuple):
     columns: Mapping[str, Column]
     indices: Sequence[Index]
     is_view: bool
-    plain: Plain | None
+    nontransactional: NonTransactional | None
     """A table without transactions: this one, or one that it reads as a view."""
     is_opaque: bool
     """Whether it is a view, and this user does not see which tables it reads, and therefore not their engines."""
@@ -62,7 +62,7 @@ def described(connection: sa.Connection, path: str) -> Table:
         {name: _column(str(type_), catalog) for name, type_ in facts(connection, catalog.columns, path)},
         [Index(*row) for row in facts(connection, catalog.leading, path)],
         is_view,
-        plain_table(connection, path),
+        nontransactional_table(connection, path),
         is_view and catalog.behind is not None and not facts(connection, catalog.behind, path),
         _first(connection, catalog.reused, path),
         [row[0] for row in facts(connection, catalog.moving, path)] if catalog.moving else [],
@@ -70,12 +70,12 @@ def described(connection: sa.Connection, path: str) -> Table:
     )
 
 
-def plain_table(connection: sa.Connection, path: str) -> Plain | None:
+def nontransactional_table(connection: sa.Connection, path: str) -> NonTransactional | None:
     """Return a table without transactions: this one, or one that it reads as a view, also through others."""
     catalog, paths = _catalog(connection), [path]
     for one in paths:
         if (engine := _first(connection, catalog.engine, one)) is not None:
-            return Plain(one, engine)
+            return NonTransactional(one, engine)
         if catalog.behind is not None and _is_view(connection, one):
             paths += [row[0] for row in facts(connection, catalog.behind, one) if row[0] not in paths]
     return None

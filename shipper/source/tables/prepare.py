@@ -14,7 +14,7 @@ from shipper.source.result import labels_of
 from shipper.source.statements.clauses import bounds
 from shipper.source.statements.counts import columns, counted, labels, measured
 from shipper.source.statements.ids import newest_value
-from shipper.source.tables.catalog import described, plain_table, planned
+from shipper.source.tables.catalog import described, nontransactional_table, planned
 from shipper.source.tables.grants import transactional, without_id
 from shipper.source.tables.times import check_values, timed
 
@@ -132,12 +132,12 @@ def _check_engine(connections: Connections, access: Access, query: Query) -> Non
     if connections.dialect.CATALOG.engine is None:
         return
     with connections.connected(f"look at the engine of {query.table}") as connection:
-        plain = plain_table(connection, query.table)
-    if plain is not None:
-        whose = "its engine" if plain.path == query.table else f"the engine of {plain.path}"
+        found = nontransactional_table(connection, query.table)
+    if found is not None:
+        whose = "its engine" if found.path == query.table else f"the engine of {found.path}"
         raise QueryRefused(
-            f"look at {query.table}: {whose}, {plain.engine}, has no transactions, and therefore no snapshots",
-            hint=f"Give it an engine with transactions: {transactional(access, plain.path)}",
+            f"look at {query.table}: {whose}, {found.engine}, has no transactions, and therefore no snapshots",
+            hint=f"Give it an engine with transactions: {transactional(access, found.path)}",
         )
 
 
