@@ -35,7 +35,7 @@ class Office:
         """Capture rows of the last hours, two an hour."""
         self.state = state
         self.now = int(time.time())
-        self.hour = self.now // HOUR * HOUR
+        self.hour = (self.now - 120) // HOUR * HOUR  # its first minute is over
         self.configure(*jobs or (job(),))
         for number in range(1, rows + 1):
             self.source.insert(number, written(self.hour - HOUR * ((rows + 1 - number) // 2)), "login")
