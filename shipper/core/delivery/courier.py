@@ -109,6 +109,8 @@ class Courier:
             DeliveryFailed: Carbon did not confirm; the next step sends the batch again, with newer values.
         """
         # learn about Carbon and time: what was confirmed may be lost, deferred totals may be due
+        if is_trusted and not self._is_trusted:  # totals may have waited for that
+            self._release_at = float("-inf")
         self._is_trusted = is_trusted
         self._check_carbon(clock)
         self._release(now, clock)
@@ -190,9 +192,16 @@ class Courier:
             self._invalidate(clock)
 
     def _release(self, now: int, clock: float) -> None:
-        """Release deferred totals that are due, now and then; only a trusted clock can say which are."""
-        if self._is_trusted and clock >= self._release_at:
-            self._outbox.release(due(self._archives, now))
+        """Release deferred totals that are due, now and then; only a trusted clock can say which have left an archive.
+
+        Those that were ahead are due in any case once their time has come: a source's clock may be ahead for long.
+        """
+        if clock >= self._release_at:
+            finest = self._archives[0].step
+            slots = (
+                (step, slot if self._is_trusted or step == finest else 0) for step, slot in due(self._archives, now)
+            )
+            self._outbox.release(slots)
             self._release_at = clock + RELEASE_SECONDS
 
     def _open_round(self, now: int) -> dict[str, int]:

@@ -1022,6 +1022,24 @@ def test_untrusted_clock(life: Life) -> None:
     assert life.minutes("events.login.count") == {120: 2, 60: 1} | {-60 * minute: 0 for minute in range(10)}
 
 
+def test_source_that_is_ahead_for_long(life: Life) -> None:
+    """What a source counts ahead of our clock is sent once its time has come by ours, though they still differ.
+
+    Mutant: release it only once the clocks agree (nothing was sent).
+    """
+    courier = Courier(life.state.outbox, life.carbon, archives=ARCHIVES, batch=100, replay=(0,))
+    for minute in range(25):
+        life.now += 60
+        life.insert((-1200, "late", "ok"))
+        upto = horizon(life.given, time=life.now + 1200)
+        for _ in capture(wanted(), upto, source=life.source, ledger=life.state, now=life.now, is_trusted=False):
+            pass
+        while courier.step(now=life.now, clock=60.0 * minute, is_trusted=False):
+            pass
+
+    assert life.sums()["events.late.count"] == 25 - 1200 // 60
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_clock_far_ahead(life: Life, is_ours: bool) -> None:  # noqa: FBT001 - a column
     """While a clock is wrong by weeks no minute is taken for one that has left its archive; or it waits until it has.
