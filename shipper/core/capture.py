@@ -222,8 +222,10 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
     following = whole = next_bucket(job, progress, horizon.time)
     if job.query.time is None or progress.path_digest != path_digest(job) or job.query.is_along:
         due = yield from _kept(job, due, ledger)
-        # slots of the former definition may be ahead of a clock that was set back
-        whole = max(whole, *(ceil(one.slot + one.step, length) for one in ledger.slots(job.name)), 0)
+        # slots of the former definition may be ahead; a lookback would count rows of its longer buckets once more
+        bucket = 0 if job.lookback is None else progress.bucket
+        ends = (one.slot + max(one.step, bucket) for one in ledger.slots(job.name))
+        whole = max([whole, *(ceil(end, length) for end in ends)])
     else:
         due = since = _oldest_due(job, progress, ledger, horizon.time)
     whole = whole if due is None else due  # the recount that is due completes slots before the next one
@@ -239,7 +241,8 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
         zero_filled_until=ceil(max(progress.zero_filled_until, *lacking, 0), length),
         not_before=following,
         recount_from=due,
-        since=max(progress.since, whole),
+        # the first bucket of a job begins earlier once it is longer
+        since=whole if since is not None and since < progress.begins else max(progress.since, whole),
         low=low,
         definition_digest=definition_digest(job),
         path_digest=path_digest(job),

@@ -104,7 +104,7 @@ def backfill(
         again = yield from recount_windows(context, captured, span, places, position)
 
     shows = dict.fromkeys((RejectReason.TOO_LATE, *RECOUNTED), span)
-    shows |= {RejectReason.FUTURE: Span(span.start, min(span.end, places.end))}
+    shows |= {RejectReason.FUTURE: Span(span.start, min(span.end, ceil(places.end, job.query.bucket)))}
     zero_fill = Span(span.start, min(span.end, progress.zero_filled_until)) if job.zeros is not None else None
     low = low_for(context, span, again.new)
     done = RecordUpdate(position.with_ids(again.new), again.folded.unreadable, low=low, shows=shows, minutes=minutes)

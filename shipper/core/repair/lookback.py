@@ -49,7 +49,7 @@ def lookback(
     bucket = max(progress.since, lookback_from(job, progress))
     since = first_whole(progress, received(job, bucket, job.query.bucket, ledger, moment.now))
     # slots that are ahead of a clock that was set back stay as they are
-    ahead = slots_ahead(job, since, places.end, progress.bucket, ledger)
+    ahead = slots_ahead(job, since, places.end, job.query.bucket, ledger)
     span = Span(since, ahead.start if ahead else ALWAYS.end)
     look.source.retry(job.query)
 
@@ -75,7 +75,7 @@ def lookback(
         is_recounted=True,
         is_lookback=True,
         shows=dict.fromkeys((RejectReason.TOO_OLD, RejectReason.TOO_LATE, *RECOUNTED), span)
-        | {RejectReason.FUTURE: span if ahead else Span(span.start, FAR + 1)},
+        | {RejectReason.FUTURE: Span(min(span.start, places.end), span.end if ahead else FAR + 1)},
         fingerprint=look.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
         outside=look.outside(job.query, progress),
@@ -126,7 +126,11 @@ def _read(
             by = dict(source.words_by(query, part))
             new: Words = {}
             for bucket in [one for one in by if one is not None and one < span.start]:
-                new = union_of(new, known.missing(by.pop(bucket)))
+                words = known.missing(by.pop(bucket))
+                if bucket < places.end:
+                    new = union_of(new, words)
+                else:  # the span begins ahead, and so is the row: it is open until its time comes
+                    by[None] = union_of(by.get(None, {}), words)
             rows = source.read(query, part, span)
             rows_before = source.read(query, tuple(ids_of(new))) if new else []
         size = Size(sum(map(size_of, by.values())) + size_of(new), len(rows))

@@ -67,14 +67,19 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     # the rows; totals within the lookback are recounted at each look, and may fall
     until = end if job.lookback is None else min(end, lookback_from(job, progress))
     span, again = yield from _read_through_gate(context, windows, span, places, progress, until=until)
+    # a lookback or a backfill would count once more what is in longer buckets that stay; distinct values cannot wait
+    # until those are over, because only slots that are whole have them
+    waits = job.lookback is not None or job.query.is_divisible
+    since = ahead.end if ahead and waits and progress.bucket > job.query.bucket else span.start
     done = RecordUpdate(
         position.with_ids(again.new),
         again.folded.unreadable,
-        since=None if span.start == place.start else span.start,
+        since=None if since == place.start else since,
         is_recounted=True,
         low=low_for(context, span, again.new),
         bucket=job.query.bucket,
-        shows=dict.fromkeys(RECOUNTED, span) | {RejectReason.FUTURE: Span(span.start, min(end, places.end))},
+        shows=dict.fromkeys((RejectReason.TOO_LATE, *RECOUNTED), span)
+        | {RejectReason.FUTURE: Span(span.start, min(end, ceil(places.end, job.query.bucket)))},
     )
     tally = replace_totals(context, span, again.folded, done, ids=again.ids)
     yield CaptureStep(None, 0, tally)

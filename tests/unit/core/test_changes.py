@@ -620,6 +620,154 @@ def test_counted_row_that_another_zone_puts_ahead(tmp_path: Path) -> None:
     life.state.close()
 
 
+def test_shorter_buckets_with_a_lookback(life: Life) -> None:
+    """Under other names, shorter buckets are counted and recounted as soon as they are there.
+
+    Mutant: take a slot for as long as a bucket of the former definition (the newest minutes were ahead for ever).
+    """
+    life.ship(wanted(bucket=1200, lookback=600, zeros=86400))
+    before = life.sums()
+    for _ in range(45):
+        life.now += 60
+        life.insert((5, "login", "ok"))
+        life.ship(wanted(lookback=600, zeros=86400, template="by.{action}.{measure}"))
+    life.source.rows[-5]["action"] = "totp"
+    life.ship(wanted(lookback=600, zeros=86400, template="by.{action}.{measure}"))
+
+    progress = life.state.progress("events")
+    assert life.sums() == before | {"by.login.count": 44, "by.totp.count": 1}
+    assert progress is not None
+    assert progress.low > 5
+
+
+@pytest.mark.parametrize("minutes", [15, 25])
+def test_shorter_buckets_within_a_longer_one(tmp_path: Path, minutes: int) -> None:
+    """A bucket that is not over stays as it is once buckets are shorter, and a lookback does not count its rows again.
+
+    Mutant: recount from the lookback on (the rows of its last minutes were counted twice).
+    """
+    life = Life(tmp_path)
+    life.now = NOW // UNIT * UNIT
+    for minute in range(60):
+        life.now += 60
+        life.insert((5, "login", "ok"))
+        life.ship(wanted(bucket=UNIT if minute < minutes else 60, lookback=600))
+    life.source.rows[-5]["action"] = "totp"
+    for _ in range(8):
+        life.now += 60
+        life.insert((5, "login", "ok"))
+        life.ship(wanted(lookback=600))
+    life.source.rows[-5]["action"] = "totp"
+    life.ship(wanted(lookback=600))
+
+    assert life.sums() == {"events.login.count": 67, "events.totp.count": 1}
+    life.state.close()
+
+
+@pytest.mark.parametrize(("measures", "whole"), [((COUNT,), UNIT), ((COUNT, Measure("ids", Kind.DISTINCT, "id")), 0)])
+def test_whole_slots_after_a_longer_bucket(tmp_path: Path, measures: tuple[Measure, ...], whole: int) -> None:
+    """Slots are whole from the end of a longer bucket that stays as it is, so that a backfill takes all of that.
+
+    Distinct values are counted at once, which needs whole slots. Mutant: from the beginning of that bucket on (a
+    backfill of some of its minutes counted their rows twice).
+    """
+    life = Life(tmp_path)
+    life.now = NOW // UNIT * UNIT + 1500
+    life.insert((300, "login", "ok"))
+    life.ship(wanted(bucket=UNIT, measures=measures))
+    life.ship(wanted(measures=measures))
+
+    progress = life.state.progress("events")
+    assert progress is not None
+    assert (progress.since, progress.longest) == (NOW // UNIT * UNIT + whole, UNIT)
+    assert life.sums()["events.login.count"] == 1
+    life.state.close()
+
+
+def test_row_ahead_in_a_longer_bucket(tmp_path: Path) -> None:
+    """A row that a long bucket counted ahead of its time is not counted again when that time comes, under other names.
+
+    Mutant: begin behind the slots of the former definition, which may be shorter than its buckets (1 row was 2).
+    """
+    life = Life(tmp_path)
+    life.now = NOW // UNIT * UNIT + 60
+    life.insert((-900, "login", "ok"))
+    life.ship(wanted(bucket=UNIT, lookback=600))
+    for _ in range(2):
+        life.ship(wanted(lookback=600, template="by.{action}.{measure}"))
+        life.now += 900
+
+    assert life.sums() == {"events.login.count": 1}
+    life.state.close()
+
+
+def test_row_of_the_future_before_a_span_that_is_ahead(tmp_path: Path) -> None:
+    """A row that is ahead, in a bucket before the first whole one, waits for its time, and leaves the counter then.
+
+    Mutants: reject it as too late; leave it among those of the future.
+    """
+    life, hourly = Life(tmp_path), wanted(bucket=UNIT, lookback=600, template="by.{action}.{measure}")
+    life.now = NOW // UNIT * UNIT + 60
+    life.insert((60, "login", "ok"), (-900, "login", "ok"))
+    life.ship(wanted(lookback=600))
+    assert life.rejected() == {"future": 1}
+    life.ship(hourly)
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 1, "by.login.count": 1}, {})
+
+    life.insert((-1000, "totp", "ok"))
+    life.ship(wanted(lookback=600, template="minutes.{action}.{measure}"))
+    assert life.rejected() == {}
+    life.now += 1000
+    life.ship(wanted(lookback=600, template="minutes.{action}.{measure}"))
+    assert life.sums() == {"events.login.count": 1, "by.login.count": 1, "minutes.totp.count": 1}
+    assert life.rejected() == {}
+    life.state.close()
+
+
+@pytest.mark.parametrize("by", ["recount", "backfill"])
+def test_row_of_the_future_in_a_longer_bucket(tmp_path: Path, by: str) -> None:
+    """A row of the future that is in a bucket of the present, since buckets got longer, leaves the counter.
+
+    Mutant: only rows whose former bucket has begun (1 row was counted twice).
+    """
+    life = Life(tmp_path)
+    life.now = NOW // UNIT * UNIT + 60
+    life.insert((60, "login", "ok"), (-900, "login", "ok"))
+    life.ship(wanted())
+    assert life.rejected() == {"future": 1}
+    if by == "recount":
+        life.ship(wanted(bucket=UNIT))
+    else:
+        other = wanted(bucket=UNIT, template="by.{action}.{measure}")
+        life.ship(other)
+        life.backfill(other, Span(life.now - 60, life.now + UNIT))
+
+    assert life.rejected() == {}
+    life.state.close()
+
+
+@pytest.mark.parametrize("lookback", [None, UNIT])
+def test_bucket_longer_within_the_first(tmp_path: Path, lookback: int | None) -> None:
+    """The first bucket of a job, once it is longer, is as whole as any: rows in it may change, and are counted once.
+
+    Mutants: remember the former first slot as the first that is whole; leave rows before it among those too late.
+    """
+    life, longer = Life(tmp_path), wanted(start="now", bucket=1200, lookback=lookback)
+    life.now += 60
+    life.ship(wanted(start="now", lookback=lookback))
+    life.insert((60, "login", "ok"), (0, "login", "ok"))
+    life.ship(wanted(start="now", lookback=lookback))
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 1}, {"too_late": 1})
+    life.ship(longer)
+    assert (life.sums(), life.rejected()) == ({"events.login.count": 2}, {})
+    life.source.rows[-1]["action"] = "totp"
+    life.ship(longer)
+
+    changed = {"events.login.count": 1, "events.totp.count": 1}
+    assert life.sums() == ({"events.login.count": 2} if lookback is None else changed)
+    life.state.close()
+
+
 def test_row_before_the_span_of_a_wrong_clock(tmp_path: Path) -> None:
     """A row that was too late by a wrong clock leaves that counter once a look counts it. Mutant: leave it there."""
     life, one = Life(tmp_path), wanted(lookback=UNIT, max_age=UNIT)
