@@ -73,7 +73,7 @@ def position(captured: int = 0) -> Position:
 
 def begin(state: State, wanted: Job, captured: int = 0, **changed: Any) -> None:
     """Store a new job that has counted all ids up to one."""
-    state.begin(wanted, progress(wanted, captured, **changed), position(captured))
+    state.begin(wanted, progress(wanted, captured, **changed), position(captured), None)
 
 
 def done(state: State, window: Window | None, name: str = "events", **changed: Any) -> RecordUpdate:

@@ -65,8 +65,8 @@ def capture(
     context = Context(job, source, ledger, moment)
     progress = ledger.progress(job.name)
     if progress is None:
-        progress, position = begin_job(job, horizon, source, moment.now)
-        ledger.begin(job, progress, position)
+        progress, position, known = begin_job(job, horizon, source, moment.now)
+        ledger.begin(job, progress, position, known)
         yield Event("job.started", {"start": job.start, "captured": progress.captured}, "info")
     # rows that are read ahead are of the checked table, because the check comes afterwards
     position = ledger.position(job.name)

@@ -116,8 +116,8 @@ class Ledger(Protocol):
     def note_look(self, job: str, position: Position) -> None:
         """Remember the position after a look without new rows, in memory only: the next look starts from it."""
 
-    def begin(self, job: Job, progress: Progress, position: Position) -> None:
-        """Store a new job, with all ids up to captured delivered."""
+    def begin(self, job: Job, progress: Progress, position: Position, known: Fingerprint | None) -> None:
+        """Store a new job, with all ids up to captured delivered, and what identifies its table."""
 
     def redefine(self, job: str, progress: Progress) -> None:
         """Store a changed definition and its consequences."""

@@ -116,8 +116,8 @@ def run(context: OperationContext, arguments: Mapping[str, Any]) -> Mapping[str,
             if context.pipeline.state.progress(name) is not None:
                 raise ShipperError(f"import {name}: the job has started meanwhile", hint="Run the command again.")
             horizon = worker.source.observe(worker.job.query)
-            progress, position = begin_job(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
-            context.pipeline.state.begin(worker.job, progress, position)
+            begins = begin_job(replace(worker.job, start=value), horizon, worker.source, worker.moment.now)
+            context.pipeline.state.begin(worker.job, *begins)
             worker.moved()
         logger().info("job.started", job=name, start=value, captured=value)
     return {"jobs": dict(arguments["rows"])}

@@ -130,13 +130,15 @@ class State(StateFile, Ledger):
             self._positions[job] = position
 
     @override
-    def begin(self, job: Job, progress: Progress, position: Position) -> None:
+    def begin(self, job: Job, progress: Progress, position: Position, known: Fingerprint | None) -> None:
         captured = str(progress.captured)
         with self.writing(f"begin job {job.name}", may_wait=True) as connection:
             connection.execute(_BEGIN, (job.name, job.source, job.query.table, job.query.key, captured, captured))
             connection.execute(_DEFINE, _definition(job.name, progress))
             self.forget_cached()
             positions.begin(connection, job.name, position)
+            if known is not None:
+                positions.identify(connection, job.name, known)
 
     @override
     def redefine(self, job: str, progress: Progress) -> None:

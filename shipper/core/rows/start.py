@@ -18,6 +18,7 @@ from shipper.core.errors import ConfigError, ShipperError
 from shipper.core.id_set import IdSet, Words, size_of
 from shipper.core.model import (
     ALWAYS,
+    Fingerprint,
     Job,
     Observation,
     Progress,
@@ -29,7 +30,7 @@ from shipper.core.model import (
 )
 from shipper.core.position import Position, new_position
 from shipper.core.retention import after, ceil, floor, place_of
-from shipper.core.rows.table import Size, Source, each_window, time_at, walk_back
+from shipper.core.rows.table import Size, Source, each_window, fingerprint_of, time_at, walk_back
 
 MINUTE = 60
 BEGINNING = 59
@@ -39,8 +40,10 @@ ROWS_BEFORE = 1_000_000
 """Number of newest rows among which a missing id may be a row in flight: half a second's work."""
 
 
-def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple[Progress, Position]:
-    """Return the progress and the position of a new job."""
+def begin_job(
+    job: Job, horizon: Observation, source: Source, now: int
+) -> tuple[Progress, Position, Fingerprint | None]:
+    """Return the progress and the position of a new job, and what identifies its table; None along a time."""
     length, recount_from = job.query.bucket, None
     not_before = ceil(horizon.time, length)
     if job.query.is_along:
@@ -71,7 +74,9 @@ def begin_job(job: Job, horizon: Observation, source: Source, now: int) -> tuple
         bucket=length,
         longest=length,
     )
-    return progress, position_behind(job, captured, source=source, is_floor=job.start != "now")
+    position = position_behind(job, captured, source=source, is_floor=job.start != "now")
+    # the table may be emptied and filled again before the job has counted a row
+    return progress, position, None if job.query.is_along else fingerprint_of(job, source, captured)
 
 
 def _start_along(job: Job, horizon: Observation, source: Source) -> tuple[int, int]:

@@ -145,6 +145,20 @@ def office(tmp_path: Path) -> Iterator[Office]:
         yield office
 
 
+def test_emptied_before_the_first_row(state: State) -> None:
+    """A job that has counted nothing yet notices that its table was emptied and filled again.
+
+    Mutant: know the table only by rows that were counted.
+    """
+    office = Office(state, job("events", archives=ARCHIVES, start="now"))
+    office.insert(5, ago=HOUR)
+    assert office.tick() is None
+    office.truncate()
+    office.insert(8)
+
+    assert "its rows up to id" in (office.tick() or "")
+
+
 @pytest.mark.parametrize(
     ("what", "captured", "first", "largest", "expected"),
     [
