@@ -230,6 +230,7 @@ def _documents(results: Iterable["Reconciled"], limit: int) -> Iterator[dict[str
             "equal": comparison.equal,
             "different": len(differences),
             "purged": comparison.purged,
+            "late_rows": comparison.late_rows,
             "undelivered": result.undelivered,
             "spans": [[span.start, span.end] for span in comparison.spans],
             "differences": [_document(difference) for difference in differences[:limit]],
@@ -287,5 +288,8 @@ def _remarks(result: "Reconciled") -> Iterator[str]:
         yield f"{job}: slots not compared: {slots:,} (they {REASONS[reason]})"
     if comparison.purged:
         yield f"{job}: not compared: {comparison.purged} values whose rows are purged from the source"
+    if comparison.late_rows:
+        remedy = "to count them now, run `shipper backfill` for this time"
+        yield f"{job}: not compared: {comparison.late_rows} late rows, which the job has yet to count; {remedy}"
     if comparison.differences and result.undelivered:
         yield f"{job}: rows of {result.undelivered} ids wait for Carbon: differences may disappear"

@@ -71,7 +71,8 @@ class Comparer:
             self.wait(PAUSE_SECONDS)
             again, snapshot = self._once(before.spans[0].start, before.spans[-1].end, knows_ids=True)
             equal = before.equal + len(before.differences) - len(again.comparison.differences)
-            again.comparison = replace(before, equal=equal, differences=again.comparison.differences)
+            found = again.comparison
+            again.comparison = replace(before, equal=equal, late_rows=found.late_rows, differences=found.differences)
             result = again
         if snapshot is not None:
             result.undelivered = max(0, captured - snapshot.offsets.watermark)

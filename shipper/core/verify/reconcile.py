@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
+from shipper.core.id_set import size_of
 from shipper.core.ledger import JobSnapshot, Name
 from shipper.core.measures import Kind, Value, combined
 from shipper.core.model import ALWAYS, Group, Job, Progress, Row, SeriesData, Span, Window
@@ -20,8 +21,8 @@ from shipper.core.retention import Part, ceil, coalesce, floor, oldest_shown, pa
 from shipper.core.rows.along_minutes import changed_buckets, minutes_of, window_of
 from shipper.core.rows.folding import Folded, fold, read_undivided, widen
 from shipper.core.rows.search import windows_by_index
-from shipper.core.rows.slots import read_counted, rows_by_ids
-from shipper.core.rows.table import Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
+from shipper.core.rows.slots import read_counted, rows_by_ids, uncounted
+from shipper.core.rows.table import Size, Source, each_window, late_seconds, purged_below, purged_until, scan, walk_back
 from shipper.core.verify.canary import AGGREGATIONS
 
 EXACT = 2**53
@@ -70,6 +71,8 @@ class Comparison:
     purged: int = 0
     """Number of values left out because the source no longer has all of their rows."""
     differences: list[Difference] = field(default_factory=list)
+    late_rows: int = 0
+    """Number of rows that appeared late and are left out, because the job has yet to ask for their ids."""
 
     @property
     def compared(self) -> int:
@@ -202,6 +205,7 @@ def compare_job(
             for path, counted in series.items():
                 compare_series(piece, path, counted, None, into=comparison, purged_upto=purged_upto)
             comparison.left_out["other_step"] += (_length([piece]) - least) // step
+        comparison.late_rows += _late_rows(job, part, snapshot, source)
     comparison.left_out = +comparison.left_out
     return comparison
 
@@ -301,6 +305,20 @@ def _rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> Iterat
             continue
         read = partial(read_counted, job, source=source, position=snapshot.position, span=part.span)
         yield from each_window(job, window.after, window.upto, read, source=source)
+
+
+def _late_rows(job: Job, part: Part, snapshot: JobSnapshot, source: Source) -> int:
+    """Return the number of rows of a part that are left out because they are not counted yet."""
+    position = snapshot.position
+    if position is None or job.query.is_along or job.query.time is None:  # these have no such rows in counted slots
+        return 0
+
+    def read(window: Window) -> tuple[int, Size]:
+        rows = size_of(uncounted(job, window, position, source, part.span))
+        return rows, Size(rows, 1)
+
+    windows = _windows(job, part.span, snapshot, source)
+    return sum(rows for one in windows for _, rows in each_window(job, one.after, one.upto, read, source=source))
 
 
 def _windows(job: Job, span: Span, snapshot: JobSnapshot, source: Source) -> list[Window]:
