@@ -96,7 +96,7 @@ AHEAD = timedelta(hours=1)
 """How far ahead a time of day may be: at 06:10, "--until 07:00" is not the one of yesterday."""
 TIMES = "06:15, '2026-11-23 06:15', 2026-11-23T06:15Z, now, or how long ago: 2h."
 TIME_HELP = f"TIME is {TIMES}"
-_TIME_OF_DAY = re.compile(r"\d?\d:\d\d")
+_TIME_OF_DAY = re.compile(r"\d?\d:\d\d(?::\d\d)?")
 
 
 def zone() -> tzinfo | None:
@@ -127,10 +127,9 @@ def instant(text: str) -> int:
         return int(now) - ago
     try:
         if not _TIME_OF_DAY.fullmatch(text):
-            moment = datetime.fromisoformat(text)
-            return int((moment if moment.tzinfo else moment.replace(tzinfo=zone())).timestamp())
-        today = datetime.fromtimestamp(now, zone())
-        moment = datetime.combine(today, datetime.strptime(text, "%H:%M").time(), zone())  # noqa: DTZ007 - combine adds the zone
+            return int(_exact(text).timestamp())
+        today, form = datetime.fromtimestamp(now, zone()), "%H:%M:%S" if text.count(":") > 1 else "%H:%M"
+        moment = datetime.combine(today, datetime.strptime(text, form).time(), zone())  # noqa: DTZ007 - combine adds the zone
         if moment.timestamp() > now + AHEAD.total_seconds():
             moment -= timedelta(days=1)
         elif moment.timestamp() <= now - timedelta(days=1).total_seconds() + AHEAD.total_seconds():
@@ -138,6 +137,20 @@ def instant(text: str) -> int:
         return int(moment.timestamp())
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(f"{text!r} is not a time: write {TIMES}") from error
+
+
+def _exact(text: str) -> datetime:
+    """Return a time with a date, also in the form that is printed, with the name of a time zone."""
+    plain, _, name = text.rpartition(" ")
+    if name == "UTC":
+        return datetime.fromisoformat(f"{plain}Z")
+    if name.isalpha():  # twice a year, the name tells which of two hours
+        both = (datetime.fromisoformat(plain).replace(fold=fold).astimezone() for fold in (0, 1))
+        if (named := next((one for one in both if one.tzname() == name), None)) is None:
+            raise ValueError(f"no time zone {name}")
+        return named
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone())
 
 
 def moment(*names: str, text: str, **settings: Any) -> Decorator:

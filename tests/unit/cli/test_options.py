@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shipper.cli.commands import main
-from shipper.cli.options import duration, instant, keep_utc
+from shipper.cli.options import duration, format_time, instant, keep_utc
 
 DAY = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
 
@@ -37,6 +37,7 @@ def at(now: str, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("23:50", "00:10", "24 00:10"),
         ("23:50", "00:51", "23 00:51"),
         ("00:10", "23:50", "22 23:50"),
+        ("06:10", "06:09:59", "23 06:09"),
         ("06:10", "now", "23 06:10"),
         ("06:10", "2h", "23 04:10"),
     ],
@@ -44,6 +45,25 @@ def at(now: str, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_instant(now: str, text: str, meaning: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time of day is its last occurrence, or the next one within an hour. Mutants: only the last; only today's."""
     assert at(now, text, monkeypatch) == meaning
+
+
+@pytest.mark.parametrize("utc", [True, False])
+@pytest.mark.parametrize("hours", range(3))
+def test_printed_time(hours: int, *, utc: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time is accepted as it is printed, also when an hour repeats. Mutant: the first of both hours."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    at = int(datetime(2026, 10, 24, 23, 30, tzinfo=UTC).timestamp()) + 3600 * hours
+    try:
+        with click.Context(click.Command("any")) as context:
+            keep_utc(context, click.Option(["--utc"]), utc)
+            assert instant(format_time(at)) == at
+        assert instant(datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")) == at
+        with pytest.raises(click.BadParameter):
+            instant("2026-10-24 23:30:00 PST")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 TEXTS = st.sampled_from(["9999-12-31T23:59:59.999999-23:59", "0001-01-01T00:00+23:59", "24:00", "100y"])
