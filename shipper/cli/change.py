@@ -253,7 +253,10 @@ def _effect(choice: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
         return [f"not possible: rows up to id {captured} are counted, and would be counted twice"]
     if choice["what"] == "restored":
         lines = [f"ids up to {largest} count as already counted; only new rows are added"]
-        skipped = f"ids {captured + 1} to {largest} are skipped: their rows are never counted"
+        has_times = facts["first_time"] is not None or facts["largest_time"] is not None
+        command = f"`shipper backfill {facts['job']} --from TIME`"
+        end = f"not counted, unless you then run {command}" if has_times else "never counted"
+        skipped = f"ids {captured + 1} to {largest} are skipped: their rows are {end}"
         return [*lines, skipped] if choice["skipped"] else lines
     lines = ["all new rows are counted"]
     if choice["ids"]:

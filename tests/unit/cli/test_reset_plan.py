@@ -41,3 +41,19 @@ def test_sign_of_a_restore(changed: dict[str, object], *, is_shown: bool) -> Non
     line = f'  its first row is older than "complete until": {risk}'
 
     assert (line in _reset_plan(FACTS | changed)) == is_shown
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({}, "not counted, unless you then run `shipper backfill events --from TIME`"),
+        ({"first_time": None}, "not counted, unless you then run `shipper backfill events --from TIME`"),
+        ({"first_time": None, "largest_time": None}, "never counted"),  # only a job with `time` can be backfilled
+    ],
+)
+def test_skipped_rows_of_a_restore(times: dict[str, None], expected: str) -> None:
+    """The plan names the command that counts skipped rows, as the handbook does. Mutant: "never counted" for all."""
+    choice = {"what": "restored", "is_rejected": False, "captured": 20, "ids": 0, "skipped": 8, "unaccounted": 0}
+
+    skipped = f"  ids 13 to 20 are skipped: their rows are {expected}"
+    assert skipped in _reset_plan(FACTS | times | {"largest": 20, "choices": [choice]})
