@@ -100,7 +100,9 @@ def _show_next(config: "Config", name: str, access: "Access", granted: Sequence[
     from shipper.source.tables.grants import grants, revokes
 
     label = next(iter(config.jobs[name].query.by), "COLUMN")
-    say(f"\nThe job counts all rows. To count only some, add a line to [job.{name}], such as")
+    say("\nThe job counts all rows from now on. To count those that are in the table already,")
+    say(f'add `start = "beginning"` to [job.{name}] before the first start.')
+    say(f"To count only some rows, add a line to [job.{name}], such as")
     say(f'where = {{ {label if _BARE.fullmatch(label) else _toml(label)} = "VALUE" }}')
     if access.kind == "sqlite":
         say("\nNext:\n\n1. Let the service's user read the database file.")

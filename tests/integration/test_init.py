@@ -117,6 +117,7 @@ def test_defaults_count(
     assert "pattern = ^audit\\." in asked.stdout
     where = 'add a line to [job.audit_events], such as\nwhere = { action = "VALUE" }\n'
     assert where in asked.stdout
+    assert 'add `start = "beginning"` to [job.audit_events] before the first start.' in asked.stdout
     assert started.returncode == once.returncode == 0, started.stderr + once.stderr
     assert "rows=2 " in once.stderr
     assert checked.returncode == 0, checked.stdout
