@@ -29,8 +29,8 @@ OPTION_FILE = "mysql.cnf"
 PASSWORD_FILE = "database-password"  # noqa: S105 - a name
 MOST_SHOWN = 30
 SECONDS = 2.0  # for a graphite-web to answer
+SCHEMA = "shipper.schema.json"
 HEAD = """\
-#:schema ./shipper.schema.json
 # Written by `shipper init`. deploy/configure.md has all keys; deploy/two-machines.md, those for two machines.
 """
 _DROP_IN = f"[Service]\nLoadCredential={PASSWORD_FILE}:{DEFAULT_FOLDER}/{PASSWORD_FILE}"
@@ -265,7 +265,7 @@ def _configuration(
         "source.app": source,
         f"job.{name}": job,
     }
-    text = HEAD
+    text = f"#:schema ./{SCHEMA}\n{HEAD}" if (file.parent / SCHEMA).exists() else HEAD  # an editor reads that file
     for title, keys in sections.items():
         lines = [f"{key} = {_toml(value)}\n" for key, value in keys.items() if value is not None]
         text += f"\n[{title}]\n{''.join(lines)}"

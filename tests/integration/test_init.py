@@ -118,6 +118,7 @@ def test_defaults_count(
     where = 'add a line to [job.audit_events], such as\nwhere = { action = "VALUE" }\n'
     assert where in asked.stdout
     assert 'add `start = "beginning"` to [job.audit_events] before the first start.' in asked.stdout
+    assert "#:schema" not in (tmp_path / "etc/shipper.toml").read_text()  # an editor would not find the file
     assert started.returncode == once.returncode == 0, started.stderr + once.stderr
     assert "rows=2 " in once.stderr
     assert checked.returncode == 0, checked.stdout
@@ -174,6 +175,7 @@ def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: Postg
     refused = run(tmp_path, "init", "n", *answers)
     cut = run(tmp_path, "init", "y", *answers[:5])
     kept = {file.name for file in (tmp_path / "etc").iterdir()}
+    (tmp_path / "etc/shipper.schema.json").touch()
     again = run(tmp_path, "init", "y", answers[0], login[0], "wrong", *answers)
 
     assert first.returncode == again.returncode == 0, first.stderr
@@ -188,6 +190,7 @@ def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: Postg
     assert again.stdout.count("Answer again.") == 1
     assert kept == {"shipper.toml", "mysql.cnf"}
     assert {file.name for file in (tmp_path / "etc").iterdir()} >= {"shipper.toml.old", "mysql.cnf.old"}
+    assert (tmp_path / "etc/shipper.toml").read_text().startswith("#:schema ./shipper.schema.json\n# Written by ")
 
 
 def test_wrong_answers(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
