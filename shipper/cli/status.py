@@ -58,7 +58,10 @@ def _service(document: Mapping[str, Any]) -> str:
         user = f"process {document['user_pid']} (a single command, such as `shipper once`)"
         return f"{service}: no service runs; {user} uses the state now. This report is from the state."
     if not document["is_running"]:
-        return f"{service}: not running; this report is from the state and the endpoints"
+        return (
+            f"{service}: not running; this report is from the state and the endpoints\n"
+            "    Start it: systemctl start shipper."
+        )
     started, loaded = document["started_at"], document["loaded_at"]
     since = f" for {durations.show(document['now'] - started)}" if started else ""
     running = f"{service}: running{since}, process {document['pid']}"

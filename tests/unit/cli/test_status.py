@@ -119,6 +119,7 @@ def test_text_of_a_service_that_does_not_run() -> None:
     shown = plain(report(job("a", JobState.NEW), pid=None, started_at=None, loaded_at=None))
 
     assert "on web1: not running; " in shown
+    assert "\n    Start it: systemctl start shipper.\n" in shown
     assert "\na    -      8412556 " in shown
     assert "healthy" not in shown
 
