@@ -282,7 +282,7 @@ def test_encrypted_credentials(service: Machine, carbon_cache: CarbonCache, mari
 
     Mutants: a command does not decrypt; it does so after it has become the state's owner.
     """
-    encrypt = handbook("install.md", "Credentials")[1]
+    encrypt, empty = handbook("install.md", "Credentials")[1:3]
     source = f'[source.app]\nurl = "mysql+pymysql://127.0.0.1:{mariadb.port}/app"\ncredentials = "mysql.cnf"\n'
     config = CONFIG.format(port=carbon_cache.port).partition("[source.app]")
     jobs = config[2].partition("[defaults]")
@@ -298,6 +298,9 @@ def test_encrypted_credentials(service: Machine, carbon_cache: CarbonCache, mari
     assert done.returncode == 0, done.stderr
     found = service.run("sh", "-c", "grep -r correct-horse /etc")
     assert found.stdout == ""
+    service.run("sh", "-ec", f"umask 022; {empty}")
+    assert service.run("stat", "--format=%a %u %s", "/etc/shipper/mysql.cnf").stdout == "600 0 0\n"
+    service.run("rm", "/etc/shipper/mysql.cnf")
     wait_for(lambda: total(carbon_cache) == 2, "all rows, with the credential from systemd")
     for command in ("check", "status", "preview events", "admin grants", "history events"):
         done = service.run("shipper", *command.split())
