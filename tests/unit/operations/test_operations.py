@@ -35,7 +35,7 @@ class Office:
         """Capture rows of the last hours, two an hour."""
         self.state = state
         self.now = int(time.time())
-        self.hour = (self.now - 120) // HOUR * HOUR  # its first minute is over
+        self.hour = self.now // HOUR * HOUR
         self.configure(*jobs or (job(),))
         for number in range(1, rows + 1):
             self.source.insert(number, written(self.hour - HOUR * ((rows + 1 - number) // 2)), "login")
@@ -104,6 +104,14 @@ class Office:
     def trouble(self) -> ShipperError | None:
         """Return the job's error."""
         return self.worker.failure.error if self.worker.failure else None
+
+
+@pytest.fixture(autouse=True)
+def _half_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be half past: in the first minute of an hour, its first slot is not complete."""
+    real = time.time
+    ahead = HOUR / 2 - real() % HOUR
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
 
 
 @pytest.fixture
