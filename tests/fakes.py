@@ -62,7 +62,7 @@ class FakeSource:
     """A table in memory."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = lambda: time.time()  # noqa: PLW0108 - tests replace time.time
     in_flight: list[dict[str, Any]] = field(default_factory=list)
     """Rows that are inserted and not committed."""
     is_unique_id: bool = True
