@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import errors as pg
 
 from shipper.core.errors import QueryRefused, RowRefused, ShipperError, SourceUnavailable
-from shipper.source.access import Access
+from shipper.source.access import Access, Denied
 from shipper.source.connections.engine import DriverFailure, _set_up, translated
 from shipper.source.dialects.by_name import dialect_named
 from shipper.source.dialects.dialect import Session
@@ -54,6 +54,7 @@ def mysql(number: int, message: str = "no") -> Exception:
         ("mysql", mysql(1203), SourceUnavailable, "`connections`"),
         ("mysql", mysql(1226), SourceUnavailable, "`connections`"),
         ("mysql", mysql(1045), QueryRefused, "restart the service. If both are right, check that an account"),
+        ("mysql", mysql(1142), Denied, "`shipper check` prints a missing GRANT"),
         ("mysql", mysql(3118), QueryRefused, "ACCOUNT UNLOCK"),
         ("mysql", mysql(4151), QueryRefused, "ACCOUNT UNLOCK"),
         ("mysql", mysql(1820), QueryRefused, "new password"),
