@@ -78,6 +78,7 @@ def init(file: str) -> None:
 
 def _connected() -> "Examination":
     """Ask for the database until it can be used; offer the last answers."""
+    from shipper.source.dialects.dialect import CHECK_LOGIN
     from shipper.source.inspection import Examination
 
     access = None
@@ -88,7 +89,8 @@ def _connected() -> "Examination":
                 source = opened.enter_context(closing(Examination("app", access)))
                 say(f"Connected: {source.session().server}")
             except ShipperError as error:
-                say("\n    ".join(filter(None, (f"Error: {error}. Answer again.", error.hint))))
+                hint = (error.hint or "").replace(CHECK_LOGIN, "Check user and password.")  # no service runs yet
+                say("\n    ".join(filter(None, (f"Error: {error}. Answer again.", hint))))
             else:
                 opened.pop_all()
                 return source

@@ -166,7 +166,10 @@ def test_printed_rights(granted: str, first: str, tmp_path: Path, mariadb: Maria
 
 
 def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: PostgreSQL) -> None:
-    """Other answers are taken; an old file is kept; nothing is written before the last answer."""
+    """Other answers are taken; an old file is kept; nothing is written before the last answer.
+
+    Mutant: after a wrong password, the hint for a running service, which names keys of a file that is not there yet.
+    """
     url, login, _ = database("mariadb", tmp_path, mariadb, postgresql)
     columns = ["audit_events", "event_id", "-", "action, message"]
     answers = [url, *login, *columns, "log-ins", "[::1]:2004", "http://graphite", "web.shop"]
@@ -188,6 +191,8 @@ def test_answers_of_ones_own(tmp_path: Path, mariadb: MariaDB, postgresql: Postg
     assert all("nothing was written" in one.stderr for one in (refused, cut))
     assert "Database" not in refused.stdout
     assert again.stdout.count("Answer again.") == 1
+    assert "    Check user and password. If both are right, check that an account exists for the host" in again.stdout
+    assert "restart the service" not in again.stdout
     assert kept == {"shipper.toml", "mysql.cnf"}
     assert {file.name for file in (tmp_path / "etc").iterdir()} >= {"shipper.toml.old", "mysql.cnf.old"}
     assert (tmp_path / "etc/shipper.toml").read_text().startswith("#:schema ./shipper.schema.json\n# Written by ")
