@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +22,13 @@ from shipper.service import systemd
 
 CANARY_SECONDS = 30.0
 """Longest wait for Carbon to create the canary's series."""
+NO_CANARY = Finding(
+    True,
+    "canary",
+    "not sent, because Carbon's files are not right yet: Carbon would create the canary's file by them, "
+    "and never change it",
+    "Correct Carbon's files (✗ above), restart Carbon, and run this command again.",
+)
 
 
 def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterator[Finding]:
@@ -46,11 +53,11 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
         yield from attempted(f"source {name}", check_source(config, name, known, service))
     for one in receivers(config):
         yield from attempted("carbon", _check_carbon(one))
-    for file in () if carbon is None else (carbon / SCHEMAS, carbon / AGGREGATION, carbon / CARBON):
-        yield from attempted(f"carbon {file}", _check_carbon_conf(config, file))
+    of_carbon = [] if carbon is None else list(_check_carbon_files(config, carbon))
+    yield from of_carbon
     yield from attempted("graphite", _check_graphite(config))
     if has_canary:
-        yield from attempted("canary", _check_canary(config))
+        yield from attempted("canary", _check_canary(config, of_carbon))
     yield Finding(True, "proof", evidence_of(config))
 
 
@@ -96,6 +103,12 @@ def _check_carbon(carbon: Carbon) -> Iterator[Finding]:
             yield Finding(True, f"carbon {carbon}", "accepts data")
 
 
+def _check_carbon_files(config: Config, folder: Path) -> Iterator[Finding]:
+    """Compare Carbon's own files with what these series need."""
+    for file in (folder / SCHEMAS, folder / AGGREGATION, folder / CARBON):
+        yield from attempted(f"carbon {file}", _check_carbon_conf(config, file))
+
+
 def _check_carbon_conf(config: Config, file: Path) -> Iterator[Finding]:
     """Compare one of Carbon's own files with what these series need.
 
@@ -112,8 +125,11 @@ def _check_carbon_conf(config: Config, file: Path) -> Iterator[Finding]:
     yield Finding(False, f"carbon {file}", f"{missing}{first}{others}", found.write.rstrip())
 
 
-def _check_canary(config: Config) -> Iterator[Finding]:
-    """Send a test series and judge how Graphite stores it."""
+def _check_canary(config: Config, of_carbon: Iterable[Finding]) -> Iterator[Finding]:
+    """Send a test series and judge how Graphite stores it, if Carbon's files, as far as they are known, are right."""
+    if not all(finding.is_good for finding in of_carbon):
+        yield NO_CANARY
+        return
     examination = examine(config, wait=CANARY_SECONDS)
     for verdict in examination.verdicts:
         yield Finding(verdict.is_good, f"canary {examination.series}", verdict.text, verdict.remedy)

@@ -28,6 +28,10 @@ _UNSEEN = (
     "Check that Carbon creates series (MAX_CREATES_PER_MINUTE and USE_WHITELIST in carbon.conf, a full disk), and that "
     "render_url names the graphite-web that reads its files."
 )
+_OLD_FILE = (
+    "If Carbon's configuration is right now, delete {}.wsp in its Whisper directory (LOCAL_DATA_DIR in "
+    "carbon.conf), and test again: Carbon never changes a file that it has created."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,17 @@ def examine(config: Config, *, wait: float) -> Examination:
         return Examination(
             series, [Verdict(False, f"the test series is not in Graphite {wait:.0f} s after it was sent", _UNSEEN)], []
         )
-    verdicts = [*canary.judge_arrival(flight.before, answers), *canary.verdicts(answers)]
+    verdicts = canary.judge_arrival(flight.before, answers)
+    verdicts += [_with_file(verdict, series) for verdict in canary.verdicts(answers)]
     if canary.has_arrived(answers):
         verdicts += _judge_receivers(config, series, readback, wait)
     return Examination(series, verdicts, canary.sums(answers))
+
+
+def _with_file(verdict: Verdict, series: str) -> Verdict:
+    """Add to the remedy of a wrong setting that the file of the test series keeps it."""
+    old_file = _OLD_FILE.format(series.replace(".", "/"))
+    return verdict if verdict.is_good else verdict._replace(remedy=f"{verdict.remedy} {old_file}")
 
 
 def _judge_receivers(config: Config, series: str, readback: Readback, wait: float) -> Iterator[Verdict]:

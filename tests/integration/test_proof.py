@@ -307,8 +307,25 @@ def test_check_with_a_canary(ends: Ends) -> None:
     assert not checked.stderr
 
 
+def test_no_canary_before_carbon_is_right(
+    ends: Ends, graphite: tuple[CarbonCache, GraphiteWeb], tmp_path: Path
+) -> None:
+    """While Carbon's files are wrong, no canary is sent: its file would keep their retentions. Mutant: send it."""
+    (tmp_path / "carbon.conf").write_text("[cache]\nMAX_CREATES_PER_MINUTE = inf\n")
+    (tmp_path / "storage-schemas.conf").write_text("[default]\npattern = .*\nretentions = 60s:1d\n")
+    ends.app.configure(f'"{ends.prefix}"', f'"early.{ends.prefix}"')
+    checked = ends.app.call("check", "--canary", "--carbon", str(tmp_path))
+
+    assert checked.returncode == 1
+    assert f"✗ carbon {tmp_path}/storage-schemas.conf: " in checked.stdout
+    canary = [line for line in checked.stdout.splitlines() if line[2:].startswith("canary")]
+    assert len(canary) == 1
+    assert canary[0].startswith("! canary: not sent, because Carbon's files are not right yet")
+    assert not [series for series in graphite[0].sums() if series.startswith(f"early.{ends.prefix}.")]
+
+
 def test_doctor_of_averages(ends: Ends) -> None:
-    """Doctor rejects a Graphite that stores means, and for less time, with a remedy."""
+    """Doctor rejects a Graphite that stores means, and for less time, with a remedy, which names the canary's file."""
     ends.app.configure(f'"{ends.prefix}"', f'"wrong.{ends.prefix}"')
     ends.app.configure('"1m:1d,1h:30d"', '"1m:1d,1h:60d"')
     ended = ends.app.call("admin doctor", "-o", "json")
@@ -325,6 +342,10 @@ def test_doctor_of_averages(ends: Ends) -> None:
         "1h values are missing where there are few 1m values: xFilesFactor is not 0",
     ]
     assert all("shipper admin carbon-conf" in remedy for remedy in bad.values())
+    file = f"delete {found['series'].replace('.', '/')}.wsp in its Whisper directory"
+    assert all(file in remedy for remedy in bad.values())
+    checked = ends.app.call("check", "--canary").stdout
+    assert checked.count(file) == checked.count("✗ canary ") == 2
 
 
 def test_doctor_of_a_series_that_is_not_made(
