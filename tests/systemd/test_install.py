@@ -74,6 +74,7 @@ def test_install_upgrade_uninstall(machine: Machine) -> None:
     go_back(machine, releases)
     refuse(machine, releases)
     uninstall(machine)
+    install_again(machine)
 
 
 def install_and_check(machine: Machine) -> None:
@@ -172,3 +173,14 @@ def uninstall(machine: Machine) -> None:
     assert machine.run("sh", "-c", f"ls /opt/shipper /usr/local/bin/shipper {COMPLETION}").stdout == ""
     assert output(machine, "ls /etc/shipper /var/lib/shipper/") != ""
     assert "shipper.db" in output(machine, "ls /var/lib/shipper/")
+
+
+def install_again(machine: Machine) -> None:
+    """Install with a configuration that is there: the next step is its check. Mutant: ask for a new one."""
+    output(machine, f"truncate --size=-1 {WHEELS}/shipper-1.0.0-py3-none-any.whl")  # as it was before `refuse`
+    again = machine.install()
+    assert again.returncode == 0, again.stderr
+    assert f"Kept: {FILE}" in again.stdout
+    assert again.stdout.endswith("  1. shipper check, until it shows no ✗\n  2. systemctl enable --now shipper\n")
+    assert "shipper init" not in again.stdout
+    assert "deploy/install uninstall " in output(machine, f"{CHECKOUT}/deploy/install --help")
