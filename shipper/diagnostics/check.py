@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from shipper.config.load import DEFAULT_PATH, Config
 from shipper.core.errors import DeliveryFailed, ShipperError
 from shipper.diagnostics.carbon_conf import AGGREGATION, CARBON, SCHEMAS
 from shipper.diagnostics.carbon_diff import diff
-from shipper.diagnostics.check_service import check_changes, running
+from shipper.diagnostics.check_service import check_changes, check_ignored, running
 from shipper.diagnostics.check_source import check_source
 from shipper.diagnostics.check_state import Stored, check_database, check_file, check_identity, stored
 from shipper.diagnostics.doctor import examine
@@ -37,8 +37,10 @@ def findings(config: Config, *, carbon: Path | None, has_canary: bool) -> Iterat
     Carbon is the directory of its configuration. A canary is a test series, which is sent and read back.
     """
     yield from _check_files(config)
-    yield from _check_unit(config)
-    service = running(config)
+    unit = systemd.credentials() if config.file == DEFAULT_PATH and os.geteuid() == 0 else {}
+    yield from _check_unit(config, unit)
+    yield from check_ignored(config, unit)
+    service = running(config, unit)
     yield from check_changes(service)
     is_copy = config.state.database is not None
     yield from attempted(f"state {config.state.path}", check_file(Path(config.state.path), is_copy=is_copy))
@@ -70,9 +72,8 @@ def _check_files(config: Config) -> Iterator[Finding]:
         yield Finding(True, f"credentials {file}", "all users of this machine can read them", f"chmod o-r {file}")
 
 
-def _check_unit(config: Config) -> Iterator[Finding]:
+def _check_unit(config: Config, unit: Mapping[str, Path]) -> Iterator[Finding]:
     """Check, as root, that systemd can hand over the credentials of its unit, and has those that are needed."""
-    unit = systemd.credentials() if config.file == DEFAULT_PATH and os.geteuid() == 0 else {}
     for file in systemd.missing(unit):
         remedy = systemd.remedy(file)
         yield Finding(False, f"credential {file}", "does not exist, so the service does not start", remedy)

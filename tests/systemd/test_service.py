@@ -305,6 +305,7 @@ def test_encrypted_credentials(service: Machine, carbon_cache: CarbonCache, mari
     for command in ("check", "status", "preview events", "admin grants", "history events"):
         done = service.run("shipper", *command.split())
         assert done.returncode == 0, (command, done.stdout, done.stderr)
+    _change_password(service, mariadb, encrypt)
     service.run("systemctl", "stop", "shipper")
     for command in ("check", "once", "preview events", "backfill events --from 1h --yes", "reset events --restored -y"):
         done = service.run("shipper", *command.split())
@@ -321,6 +322,27 @@ def test_encrypted_credentials(service: Machine, carbon_cache: CarbonCache, mari
     assert _failed_start(service) == ("78", "0")
     checked = service.run("shipper", "check").stdout
     assert "✗ credential /etc/credstore.encrypted/mysql.cnf: does not exist" in checked
+
+
+def _change_password(service: Machine, mariadb: MariaDB, encrypt: str) -> None:
+    """A plain file with the new password changes nothing, and `check` says so; the handbook's commands do."""
+    with mariadb.connect("app") as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER USER shipper@'127.0.0.%' IDENTIFIED BY 'new-correct-horse'")
+        cursor.execute("KILL USER shipper")
+    secret = "[client]\nuser = shipper\npassword = new-correct-horse\n"
+    service.write("/etc/shipper/mysql.cnf", secret, mode=0o600)
+    service.run("systemctl", "restart", "shipper")
+    wait_for(lambda: "rejects the login" in service.run("shipper", "status").stdout, "its rejection")
+    checked = service.run("shipper", "check").stdout
+    done = service.run("sh", "-ec", encrypt)
+    assert done.returncode == 0, done.stderr
+
+    assert "! credential /etc/shipper/mysql.cnf: the service ignores it, and uses the encrypted " in checked
+    assert "source app rejects the login of the service, but accepts that of this command: " in checked
+    assert checked.count("    Encrypt /etc/shipper/mysql.cnf again: ") == 2
+    assert "systemctl restart" not in checked
+    wait_for(lambda: "rejects the login" not in service.run("shipper", "status").stdout, "the new password")
+    assert not re.search("^[!✗]", service.run("shipper", "check").stdout, re.MULTILINE)
 
 
 def _failed_start(service: Machine) -> tuple[str, str]:
