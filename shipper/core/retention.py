@@ -106,11 +106,17 @@ def is_due(archives: Sequence[Archive], slot: int, step: int, *, bucket: int, no
     return index == 0 or bucket % step == 0 or now - slot - step >= archives[index - 1].duration + EDGE_SECONDS
 
 
-def due(archives: Sequence[Archive], now: int) -> Iterator[tuple[int, int]]:
-    """Yield, for each step, the newest slot that may be sent."""
-    yield archives[0].step, now
+def due(archives: Sequence[Archive], now: int) -> Iterator[tuple[int, Span]]:
+    """Yield, for each step, the span of slots that may be sent."""
+    yield archives[0].step, Span(0, now + 1)
     for finer, archive in pairwise(archives):
-        yield archive.step, now - archive.step - finer.duration - EDGE_SECONDS
+        yield archive.step, Span(0, max(0, now - archive.step - finer.duration - EDGE_SECONDS + 1))
+
+
+def oldest_in_finest(archives: Sequence[Archive], now: int) -> int:
+    """Return the oldest slot that has not left the finest archive."""
+    step = archives[min(1, len(archives) - 1)].step
+    return max(0, after(now - archives[0].duration + EDGE_SECONDS, step))
 
 
 def place_of(archives: Sequence[Archive], bucket: int, now: int) -> tuple[int, int] | None:

@@ -39,6 +39,11 @@ class _Comparison:
         offset = time.time() - time.monotonic()
         return abs(self.ahead) <= self.most and abs(offset - self.offset) <= self.most
 
+    @property
+    def source_time(self) -> float:
+        """The source's time now, in epoch seconds."""
+        return time.monotonic() + self.offset - self.ahead
+
 
 class Clocks:
     """The comparisons of our clock with those of the sources. For several threads."""
@@ -71,6 +76,11 @@ class Clocks:
         with self._mutex:
             comparison = self._comparisons.get(source)
         return comparison is not None and comparison.is_good
+
+    def latest(self) -> float:
+        """Return the latest time of all clocks, ours and those of sources, in epoch seconds."""
+        with self._mutex:
+            return max([time.time(), *(comparison.source_time for comparison in self._comparisons.values())])
 
     def are_trusted(self) -> bool:
         """Whether our clock agrees with that of any source: two that agree are right."""

@@ -212,8 +212,9 @@ def step(pipeline: Pipeline, *, opens_round: bool = True) -> Delivered | None:
     courier, carbon, before = pipeline.courier_at_work(), pipeline.carbon, str(pipeline.carbon)
     began, restarts = time.monotonic(), courier.restarts
     try:
-        is_trusted = pipeline.clocks.are_trusted()
-        delivered = courier.step(now=int(time.time()), clock=began, is_trusted=is_trusted, opens_round=opens_round)
+        is_trusted, latest = pipeline.clocks.are_trusted(), int(pipeline.clocks.latest())
+        now = int(time.time())
+        delivered = courier.step(now=now, clock=began, is_trusted=is_trusted, latest=latest, opens_round=opens_round)
     finally:  # also if the batch failed
         if str(carbon) != before:
             reason = {"error": str(carbon.failure)} if carbon.failure else {}

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from shipper.core.delivery.outbox import Changed, Outbox, Pending, Replay, Waiting
 from shipper.core.measures import Kind, combined
+from shipper.core.model import Span
 from shipper.state.database import StateFile
 from shipper.state.schema import NOW, decoded
 from shipper.state.values import loaded, stored
@@ -60,7 +61,8 @@ _COUNT_NEW = """
 
 _DEFER = "UPDATE total SET changed = 2 WHERE changed = 1 AND slot = ? AND step = ?"
 # A step that no archive has any more belongs to the next coarser one, or to the last.
-_RELEASE = "UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND slot <= ? AND (step <= ? OR ?)"
+_RELEASE = """
+    UPDATE total SET changed = 1, revision = ? WHERE changed = 2 AND slot >= ? AND slot < ? AND (step <= ? OR ?)"""
 # The totals of slots, and those into which they were merged; deferred totals are not sent yet.
 AGAIN = """
     UPDATE total SET changed = 1, revision = ? WHERE changed <> 2 AND (slot, step) IN (
@@ -197,12 +199,11 @@ class StateOutbox(Outbox):
             connection.execute(_DEFER, (slot, step))
 
     @override
-    def release(self, due: Iterable[tuple[int, int]]) -> None:
+    def release(self, due: Mapping[int, Span]) -> None:
         with self._file.writing("release totals", has_revision=True) as connection:
-            archives = sorted(due)
-            for step, slot in archives:
-                is_last = (step, slot) == archives[-1]
-                connection.execute(_RELEASE, (self._file.revision + 1, slot, step, is_last))
+            for step, span in due.items():
+                is_last = step == max(due)
+                connection.execute(_RELEASE, (self._file.revision + 1, span.start, span.end, step, is_last))
 
     def send_again(self, slots: Sequence[int]) -> None:
         """Mark all totals of slots as changed now: another process may have sent older ones over them."""

@@ -18,8 +18,8 @@ from shipper.core.delivery.outbox import INVALIDATED, Outbox, Pending, Replay
 from shipper.core.delivery.proofs import Cursor, Difference, Proofs, Round, cursors_of, newest_of
 from shipper.core.delivery.readings import READ_MOST, Reader, Reading, Sampler, compare
 from shipper.core.errors import DeliveryFailed, ReadbackFailed
-from shipper.core.model import Archive, Datapoint
-from shipper.core.retention import due, has_left, is_ahead, merge_target
+from shipper.core.model import Archive, Datapoint, Span
+from shipper.core.retention import due, has_left, is_ahead, merge_target, oldest_in_finest
 
 RELEASE_SECONDS = 30.0
 """Interval of releasing deferred totals whose archive may receive them now."""
@@ -98,12 +98,17 @@ class Courier:
         """Jobs with deferred totals."""
         self._release_at = float("-inf")
         self._is_trusted = True
+        self._latest = 0
+        """The latest time that Carbon's clock may show."""
 
-    def step(self, *, now: int, clock: float, is_trusted: bool = True, opens_round: bool = True) -> Delivered | None:
+    def step(
+        self, *, now: int, clock: float, is_trusted: bool = True, latest: int = 0, opens_round: bool = True
+    ) -> Delivered | None:
         """Deliver one batch and commit the watermarks that it completes; None when nothing is waiting.
 
         Without opens_round, totals that changed since the last round was opened wait for a later step. While the clocks
-        are not trusted, the courier merges nothing and sends nothing that belongs to a coarser archive.
+        are not trusted, the courier merges nothing and sends nothing that belongs to a coarser archive, or to an
+        archive that it has left by the latest of the sources' clocks.
 
         Raises:
             DeliveryFailed: Carbon did not confirm; the next step sends the batch again, with newer values.
@@ -112,6 +117,7 @@ class Courier:
         if is_trusted and not self._is_trusted:  # totals may have waited for that
             self._release_at = float("-inf")
         self._is_trusted = is_trusted
+        self._latest = now if is_trusted else max(now, latest)
         self._check_carbon(clock)
         self._release(now, clock)
 
@@ -194,14 +200,15 @@ class Courier:
     def _release(self, now: int, clock: float) -> None:
         """Release deferred totals that are due, now and then; only a trusted clock can say which have left an archive.
 
-        Those that were ahead are due in any case once their time has come: a source's clock may be ahead for long.
+        Those that were ahead are due in any case once their time has come: a source's clock may be ahead for long. But
+        ours may be behind instead, and Carbon's be right.
         """
         if clock >= self._release_at:
-            finest = self._archives[0].step
-            slots = (
-                (step, slot if self._is_trusted or step == finest else 0) for step, slot in due(self._archives, now)
-            )
-            self._outbox.release(slots)
+            spans = dict(due(self._archives, now))
+            if not self._is_trusted:
+                finest, oldest = self._archives[0].step, oldest_in_finest(self._archives, self._latest)
+                spans = dict.fromkeys(spans, Span(0, 0)) | {finest: Span(oldest, max(oldest, now + 1))}
+            self._outbox.release(spans)
             self._release_at = clock + RELEASE_SECONDS
 
     def _open_round(self, now: int) -> dict[str, int]:
@@ -304,7 +311,7 @@ class Courier:
         # an hour as the count of its first minute.
         if not self._is_trusted and step > finest.step and has_left(self._archives, slot, finest.step, now):
             return False
-        return not is_ahead(slot, now) and not has_left(self._archives, slot, step, now)
+        return not is_ahead(slot, now) and not has_left(self._archives, slot, step, self._latest)
 
     def _load(self, current: Round, now: int) -> tuple[list[Datapoint], Counter[str], deque[Cursor]]:
         """Return the next batch, the number of its datapoints by job, and the cursors left after it.

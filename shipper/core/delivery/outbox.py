@@ -1,10 +1,11 @@
 """Outbox: the totals that are not proven yet, as the courier uses them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from shipper.core.measures import Value
+from shipper.core.model import Span
 
 
 class Pending(NamedTuple):
@@ -96,5 +97,5 @@ class Outbox(Protocol):
     def defer(self, slot: int, step: int) -> None:
         """Keep back the changed totals of a slot until they are released."""
 
-    def release(self, due: Iterable[tuple[int, int]]) -> None:
-        """Release deferred totals up to a slot, as changed now: of each step, and of those that no archive has."""
+    def release(self, due: Mapping[int, Span]) -> None:
+        """Release deferred totals of a span, as changed now: by step, and with those of steps that no archive has."""

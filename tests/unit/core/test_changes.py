@@ -1188,6 +1188,42 @@ def test_source_that_is_ahead_for_long(life: Life) -> None:
     assert life.sums()["events.late.count"] == 25 - 1200 // 60
 
 
+@pytest.mark.parametrize("is_sent_before", [False, True])
+def test_clock_that_is_behind_for_long(life: Life, is_sent_before: bool) -> None:  # noqa: FBT001 - a column
+    """While our clock is behind by longer than the finest archive, no minute is sent that has left it by the source's.
+
+    Carbon would store it as the sum of its hour. Mutants: release what is due by our clock alone, or send what waits
+    (the hour had 1 of its rows).
+    """
+    archives = (Archive(60, 6 * 3600), Archive(3600, 365 * 86400))
+    life.carbon = WhisperCarbon(life.folder / "one", archives, lambda: life.now)
+    courier, count = Courier(life.state.outbox, life.carbon, archives=archives, batch=100, replay=(60,)), 0
+
+    def ship(behind: int) -> None:
+        upto = horizon(life.given, time=life.now)
+        ours, is_trusted = life.now - behind, not behind
+        for _ in capture(job(archives=archives), upto, source=life.source, ledger=life.state, now=upto.time):
+            pass
+        while courier.step(now=ours, clock=float(life.now), is_trusted=is_trusted, latest=upto.time):
+            pass
+        life.carbon.flush()
+
+    for _ in range(6 if is_sent_before else 120):
+        life.now += 300
+        count += 1
+        life.insert((0, "again", "ok"))
+        ship(0 if is_sent_before else 7 * 3600)
+    life.now += 7 * 3600 if is_sent_before else 0  # the machine was suspended, and its clock as well
+    for _ in range(10):
+        life.now += 60
+        ship(7 * 3600)
+    for _ in range(3):
+        life.now += 3600
+        ship(0)
+
+    assert sum(life.carbon.zoom(archives[1])["events.again.count"].values()) == count
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_clock_far_ahead(life: Life, is_ours: bool) -> None:  # noqa: FBT001 - a column
     """While a clock is wrong by weeks no minute is taken for one that has left its archive; or it waits until it has.

@@ -15,6 +15,7 @@ from shipper.core.retention import (
     has_left,
     is_due,
     merge_target,
+    oldest_in_finest,
     oldest_shown,
     parts,
     place_of,
@@ -84,10 +85,19 @@ def test_merge_target() -> None:
 def test_due_agrees_with_is_due() -> None:
     """Slots that are released together are those that may be sent one by one. Mutant: forget the slot's length."""
     now = HOUR + 100 * 86400
-    for step, newest in due(ALL, now):
-        slot = newest - newest % step
+    for step, span in due(ALL, now):
+        slot = floor(span.end - 1, step)
         assert is_due(ALL, slot, step, bucket=60, now=now)
         assert step == 60 or not is_due(ALL, slot + step, step, bucket=60, now=now)
+
+
+@pytest.mark.parametrize("archives", [ALL, ALL[:1]])
+def test_oldest_in_finest_agrees_with_has_left(archives: tuple[Archive, ...]) -> None:
+    """The oldest slot of the finest archive is the first that has not left it. Mutant: forget the coarser slot."""
+    for now in range(HOUR, HOUR + 2 * 3600, 20):
+        oldest = oldest_in_finest(archives, now)
+        assert not has_left(archives, oldest, 60, now)
+        assert has_left(archives, oldest - 60, 60, now)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,20 @@ def test_jump(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not clocks.are_trusted()
 
 
+def test_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest time is ours, or that of the source that is most ahead, wherever ours was set meanwhile.
+
+    Mutant: take what our clock and the difference say now.
+    """
+    clocks, wall, now = Clocks(), time.time, time.time()
+    assert clocks.latest() == pytest.approx(now, abs=30)
+    clocks.observed("app", int(now) + 200, max_skew=300)
+    assert clocks.latest() == pytest.approx(now + 200, abs=30)
+
+    monkeypatch.setattr(time, "time", lambda: wall() - 86400)
+    assert clocks.latest() == pytest.approx(now + 200, abs=30)
+
+
 class Busy(Part):
     """A part whose call does not end."""
 

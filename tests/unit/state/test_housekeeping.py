@@ -259,7 +259,7 @@ def test_deferred_totals_of_another_carbon(state: State) -> None:
     state.outbox.retarget("one")
     state.outbox.retarget("two")
     assert state.outbox.pending(0).waiting == []
-    state.outbox.release([(60, START)])
+    state.outbox.release({60: Span(0, START + 1)})
 
     assert [(one.slot, one.totals) for one in state.outbox.pending(0).waiting] == [(START, 1)]
     assert state.outbox.pending(0).deferred == frozenset()
