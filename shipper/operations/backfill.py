@@ -91,7 +91,8 @@ def _aligned(current: JobContext, span: Span, limits: Limits) -> Span | None:
 
 def _unit(worker: Worker, progress: Progress, start: int) -> int:
     """Return the length of the units in which slots from a time on were pruned, by former definitions as well."""
-    return math.lcm(worker.unit, progress.longest) if start < progress.since and progress.longest else worker.unit
+    is_former = progress.longest and start < _former_until(worker.job, progress)
+    return math.lcm(worker.unit, progress.longest) if is_former else worker.unit
 
 
 def _of_longer_buckets(job: Job, progress: Progress, state: State) -> list[Slot]:
@@ -99,8 +100,17 @@ def _of_longer_buckets(job: Job, progress: Progress, state: State) -> list[Slot]
     length = progress.longest
     if length <= job.query.bucket:
         return []
-    former = (one for one in state.slots(job.name) if one.slot < progress.since and one.step < length)
+    until = _former_until(job, progress)
+    former = (one for one in state.slots(job.name) if one.slot < until and one.step < length)
     return [one._replace(slot=floor(one.slot, length), step=length) for one in former]
+
+
+def _former_until(job: Job, progress: Progress) -> int:
+    """Return the time before which slots may be those of a former definition.
+
+    With indivisible measures all may: slots count as complete before the longer bucket is over in which it changed.
+    """
+    return progress.since if job.query.is_divisible else ALWAYS.end
 
 
 def low_of(state: State, worker: Worker, spans: Sequence[Span]) -> int:

@@ -15,6 +15,7 @@ from builders import job
 from desk import Desk, Flaky
 
 from shipper.core.errors import ConfigError, ShipperError, SourceReset, SourceUnavailable, StateBusy
+from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Archive, Condition, Job
 from shipper.operations import backfill
 from shipper.operations.backfill import PAUSE_SECONDS
@@ -532,3 +533,22 @@ def test_slot_of_a_longer_bucket(tmp_path: Path, changed: dict[str, str]) -> Non
         totals = "SELECT slot, value FROM total JOIN series ON series.id = series WHERE path LIKE '%.login.count'"
         counted = [(slot - start, value) for slot, value in state._connection.execute(totals) if value]
         assert counted == [(60, 1), (HOUR + 60, 1)]
+
+
+def test_part_of_a_longer_bucket_with_distinct_values(tmp_path: Path) -> None:
+    """A span grows to a longer bucket that is not over, whose slots count as complete because of distinct values.
+
+    Mutant: look only at slots before the first complete one (2 rows were 3).
+    """
+    measures = COUNT, Measure("kinds", Kind.DISTINCT, "duration_ms")
+    with State(str(tmp_path / "shipper.db")) as state:
+        office = Office(state, job(bucket=24 * HOUR, measures=measures), rows=0)
+        minute = office.now // 60 * 60 - 120
+        for number, second in enumerate((0, 60), start=1):
+            office.source.insert(number, written(minute + second), "login")
+        office.tick()
+        office.configure(job(measures=measures))
+        office.tick()
+        office.operate("backfill", spans=[[minute, minute + 60]])
+
+        assert office.total() == 2
