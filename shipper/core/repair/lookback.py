@@ -34,6 +34,10 @@ class _Cycle:
     new_before: Words = field(default_factory=dict)
     open: Words = field(default_factory=dict)
     """Ids of rows that may be completed later."""
+    was_ahead: Words = field(default_factory=dict)
+    """Ids of new rows before the span that an earlier look may have counted among those of the future."""
+    has_rejected: bool = False
+    """Whether rows of the future before the span stay rejected, because a definition without lookback did that."""
 
 
 def lookback(
@@ -65,6 +69,8 @@ def lookback(
     passed, never = _passed(job, position, cycle, progress.low if ahead else horizon.id)
     decided = position.counted.missing(union_of(union_of(cycle.in_span, cycle.new_before), never))
     window = Window(captured, horizon.id) if horizon.id > captured else None
+    is_left = bool(clipped(cycle.was_ahead, 0, captured)) and not cycle.has_rejected
+    future = min(span.start, places.end) if is_left else span.start
     position = position.with_ids(decided) if window is None else position.with_window(window, decided)
     done = RecordUpdate(
         position.give_up_old_gaps(late, most=passed),
@@ -75,7 +81,7 @@ def lookback(
         is_recounted=True,
         is_lookback=True,
         shows=dict.fromkeys((RejectReason.TOO_OLD, RejectReason.TOO_LATE, *RECOUNTED), span)
-        | {RejectReason.FUTURE: Span(min(span.start, places.end), span.end if ahead else FAR + 1)},
+        | {RejectReason.FUTURE: Span(future, span.end if ahead else FAR + 1)},
         fingerprint=look.fingerprint(job, horizon.id),
         late_rows=size_of(appeared),
         outside=look.outside(job.query, progress),
@@ -126,7 +132,11 @@ def _read(
             by = dict(source.words_by(query, part))
             new: Words = {}
             for bucket in [one for one in by if one is not None and one < span.start]:
-                words = known.missing(by.pop(bucket))
+                there = by.pop(bucket)
+                words = known.missing(there)
+                if bucket + query.bucket > places.end:
+                    cycle.was_ahead = union_of(cycle.was_ahead, words)
+                    cycle.has_rejected |= bucket >= places.end and size_of(words) < size_of(there)
                 if bucket < places.end:
                     new = union_of(new, words)
                 else:  # the span begins ahead, and so is the row: it is open until its time comes

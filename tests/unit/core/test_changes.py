@@ -724,6 +724,25 @@ def test_row_of_the_future_before_a_span_that_is_ahead(tmp_path: Path) -> None:
     life.state.close()
 
 
+@pytest.mark.parametrize("bucket", [300, UNIT])
+def test_row_of_the_future_before_there_was_a_lookback(tmp_path: Path, bucket: int) -> None:
+    """A row that is rejected for good stays in the counter when a lookback begins behind it, under other names.
+
+    Mutant: let all rows that were ahead leave it (1 row was in no counter and no series).
+    """
+    life = Life(tmp_path)
+    life.now = NOW // UNIT * UNIT + 60
+    life.insert((-900, "login", "ok"))
+    life.ship(wanted())
+    assert life.rejected() == {"future": 1}
+    for _ in range(3):
+        life.ship(wanted(bucket=bucket, lookback=600, template="by.{action}.{measure}"))
+        life.now += 900
+
+    assert sum(life.sums().values()) + sum(life.rejected().values()) == 1
+    life.state.close()
+
+
 @pytest.mark.parametrize("by", ["recount", "backfill"])
 def test_row_of_the_future_in_a_longer_bucket(tmp_path: Path, by: str) -> None:
     """A row of the future that is in a bucket of the present, since buckets got longer, leaves the counter.
