@@ -1243,6 +1243,27 @@ def test_clock_that_is_behind_for_long(life: Life, is_sent_before: bool) -> None
     assert sum(life.carbon.zoom(archives[1])["events.again.count"].values()) == count
 
 
+def test_slow_clock_after_an_outage(tmp_path: Path) -> None:
+    """Minutes that our slow clock sends after they have left their archive are corrected once the clocks agree.
+
+    Mutant: take their replays by that clock for proof (2 rows were 1: the last minute replaced the sum of its hour).
+    """
+    life = Life(tmp_path)
+    life.now = NOW // UNIT * UNIT + 120
+    life.insert((0, "login", "ok"), (60, "login", "ok"))
+    for _ in capture(wanted(), horizon(2, time=life.now), source=life.source, ledger=life.state, now=life.now):
+        pass
+    life.now += 7 * 86400 + 3 * UNIT
+    courier = Courier(life.state.outbox, life.carbon, archives=ARCHIVES, batch=100, replay=(0,))
+    for clock, slow in ((0.0, 4 * UNIT), (60.0, 4 * UNIT), (120.0, 0), (180.0, 0)):
+        while courier.step(now=life.now - slow, clock=clock, is_trusted=not slow):
+            pass
+        life.carbon.flush()
+
+    assert life.sums() == {"events.login.count": 2}
+    life.state.close()
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_clock_far_ahead(life: Life, is_ours: bool) -> None:  # noqa: FBT001 - a column
     """While a clock is wrong by weeks no minute is taken for one that has left its archive; or it waits until it has.

@@ -614,7 +614,7 @@ def test_no_sample_by_an_untrusted_clock(state: State) -> None:
 
     assert desk.step(is_trusted=False) is None
     assert desk.graphite.requests == []
-    assert (desk.courier.delay(desk.clock) or 0) > 1
+    assert desk.courier.delay(desk.clock) is None  # nor is anything proven
 
 
 def test_differing_value_has_changed(state: State) -> None:
