@@ -43,6 +43,7 @@ _READ_MINUTES = "SELECT start, rows, checksum, held FROM minute WHERE job = ? AN
 _FIRST_MINUTE = "SELECT MIN(start) FROM minute WHERE job = ? AND start > ? AND start <= ?"
 _WRITE_MINUTES = "INSERT OR REPLACE INTO minute (job, start, rows, checksum, held) VALUES (?, ?, ?, ?, ?)"
 _FORGET_MINUTES = "DELETE FROM minute WHERE job = ? AND start <= ? - 59"
+_FORGET_EMPTY = "DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0"
 _IDENTIFY = "INSERT OR REPLACE INTO identity (job, server, rows, went_back) VALUES (?, ?, ?, 0)"
 
 
@@ -106,6 +107,11 @@ def add_late(connection: sqlite3.Connection, job: str, late: LateIds) -> None:
     """Store in which slot late ids were counted."""
     rows = [(job, late.slot, one.packed) for one in IdSet(0, 0).added(late.words).segments]
     connection.executemany("INSERT INTO late (job, slot, words) VALUES (?, ?, ?)", rows)
+
+
+def forget_empty(connection: sqlite3.Connection, job: str) -> None:
+    """Forget the fingerprint of a table that had no rows up to captured: it may have some now."""
+    connection.execute(_FORGET_EMPTY, (job,))
 
 
 def identify(connection: sqlite3.Connection, job: str, known: Fingerprint) -> None:

@@ -87,8 +87,6 @@ _REJECTED = """
 _SET_FUTURE = """
     UPDATE rejected SET rows = (SELECT COALESCE(SUM(rows), 0) FROM rejected_in WHERE job = :job AND reason = :reason)
     WHERE job = :job AND reason = :reason"""
-# Forgets the fingerprint of an empty table.
-_OUTDATE = "DELETE FROM identity WHERE job = ? AND rows = '[]' AND went_back = 0"
 
 
 class StateRecording(Recording):
@@ -292,8 +290,7 @@ class StateRecording(Recording):
         if update.fingerprint is not None:
             positions.identify(self._connection, self._job, update.fingerprint)
         elif self._has_window:
-            # of a table without rows up to captured: it may have some now
-            self._connection.execute(_OUTDATE, (self._job,))
+            positions.forget_empty(self._connection, self._job)
 
     def _values(self, update: RecordUpdate) -> dict[str, Any]:
         """Return the parameters of the statements on the job's progress."""

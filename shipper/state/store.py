@@ -209,6 +209,7 @@ class State(StateFile, Ledger):
                 connection.execute(statement, values)
             self.forget_cached()
             positions.begin(connection, job, position)
+            positions.forget_empty(connection, job)
         self._recorded()
 
     def reset(self, job: str, position: Position, *, low: int, since: int, known: Fingerprint) -> None:
