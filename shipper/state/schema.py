@@ -1,7 +1,8 @@
 """The state file: its tables, migrations, and the translation of SQLite's errors.
 
 Ids are TEXT: BIGINT UNSIGNED ends at 2^64-1, SQLite's integers at 2^63-1, and a bigger number in an INTEGER column
-silently becomes a float. They are compared by (length, text), because as plain text '9' > '10'.
+silently becomes a float. They are compared by (length, text), because as plain text '9' > '10'. Another table is a new
+step of VERSIONS.
 """
 
 import os

@@ -2,7 +2,8 @@
 
 Strategy: only ranges of revisions are remembered of what was sent, each with its next replay or reading. A replay to a
 Carbon that has stayed alive proves a total; so does the value itself, where it can be read back. If Graphite lacks
-values that it should hold, that is an *alarm*: all unproven totals must be read back, until none is lacking.
+values that it should hold, that is an *alarm*: all unproven totals must be read back, until none is lacking. Whether
+rounds are replayed or read back, runtime/pipeline.py says.
 """
 
 from collections import Counter, deque

@@ -1,4 +1,4 @@
-"""Reading a table by ids, window by window, and finding the ids whose rows lie in a span of time.
+"""Reading a table by ids, window by window, and finding the ids whose rows lie in a span of time; events and steps.
 
 Strategy of the search: ids and times grow together only roughly, and a recount that misses a row would remove it from
 its total. Therefore each chunk of ids is asked for its oldest and newest time, which is much cheaper than counting it;

@@ -1,4 +1,7 @@
-"""Zero-fill: which finished buckets get a 0 for series without rows; state/recording.py selects the series."""
+"""Zero-fill: which finished buckets get a 0 for series without rows; state/recording.py selects the series.
+
+A recount writes zeros of its own: `replaced` in totals.py.
+"""
 
 from collections.abc import Callable
 

@@ -1,1 +1,1 @@
-"""The differences between databases: dialect.py has the form, databases.py the list, each database its files."""
+"""The differences between databases: dialect.py has the form, by_name.py the list, each database its files."""
