@@ -87,7 +87,11 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
         lines += [skipped]
     else:
         since = f"rows from {format_time(facts['slot'])} on"
-        lines += [f"{skipped}, but counts their {since}" if facts["ids"] else f"  skips no ids; {since} are counted"]
+        lines += [
+            f"{skipped}, except their {since}, which are counted"
+            if facts["ids"]
+            else f"  skips no ids; {since} are counted"
+        ]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
             lines += [f"  skipped rows from {start} until {end} are never counted: Graphite stays as it is"]

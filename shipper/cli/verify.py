@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from shipper.runtime.comparer import Reconciled
 
 REASONS = {
-    "not_whole": "begin before the job's first complete slot, or its last reset; to compare them, run `shipper "
-    "backfill`, which lowers values whose rows are gone",
+    "not_whole": "begin before the job's first complete slot, or its last reset; they can be compared after "
+    "a `shipper backfill`, which lowers values whose rows are gone",
     "incomplete": "are not complete yet",
     "too_old": "are older than the retention of Graphite",
     "pruned": "are so old that the state does not know their ids any more",

@@ -25,9 +25,9 @@ CANARY_SECONDS = 30.0
 NO_CANARY = Finding(
     True,
     "canary",
-    "not sent, because Carbon's files are not right yet: Carbon would create the canary's file by them, "
-    "and never change it",
-    "Correct Carbon's files (✗ above), restart Carbon, and run this command again.",
+    "not sent, because Carbon's configuration is not right yet: Carbon would create the canary's Whisper file "
+    "according to it, and never change that file",
+    "Correct Carbon's configuration (✗ above), restart Carbon, and run this command again.",
 )
 
 

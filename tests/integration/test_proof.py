@@ -320,7 +320,7 @@ def test_no_canary_before_carbon_is_right(
     assert f"✗ carbon {tmp_path}/storage-schemas.conf: " in checked.stdout
     canary = [line for line in checked.stdout.splitlines() if line[2:].startswith("canary")]
     assert len(canary) == 1
-    assert canary[0].startswith("! canary: not sent, because Carbon's files are not right yet")
+    assert canary[0].startswith("! canary: not sent, because Carbon's configuration is not right yet")
     assert not [series for series in graphite[0].sums() if series.startswith(f"early.{ends.prefix}.")]
 
 

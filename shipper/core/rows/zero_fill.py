@@ -1,6 +1,6 @@
 """Zero-fill: which finished buckets get a 0 for series without rows; state/recording.py selects the series.
 
-A recount writes zeros of its own: `replaced` in totals.py.
+`replaced` in totals.py writes those of a recount.
 """
 
 from collections.abc import Callable

@@ -98,7 +98,7 @@ def set_aside(path: str, reason: str, *, keep: Callable[[str, str], None] = os.r
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # one file then has all of it
     kept = dated(path, reason)
-    with os_errors(f"keep {path} as {kept}", "Move the file away, and repeat the command."):
+    with os_errors(f"keep {path} as {kept}", f"Move {path} away yourself, and repeat the command."):
         keep(path, kept)
     for suffix in _FURTHER:
         with suppress(FileNotFoundError):

@@ -95,7 +95,7 @@ def test_restore_where_files_have_one_name(path: str, copy: str, monkeypatch: py
     with pytest.raises(ConfigError, match=r"keep .*replaced-.*: Operation not permitted") as caught:
         restore(copy, path, agree=nothing)
 
-    assert "Move the file away" in str(caught.value.hint)
+    assert "shipper.db away yourself" in str(caught.value.hint)
     assert jobs(path) == {"events": 5, "later": 9}
 
 
