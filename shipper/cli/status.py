@@ -323,8 +323,8 @@ def _show(preview: "Preview", limit: int | None) -> None:
     facts += [("rejected", f"{reason}: {rows}") for reason, rows in preview.rejected.items()]
     facts += [("name", f"{_values(group)} becomes {path}") for group, path in preview.sanitized.items()]
     if preview.deferred:
-        reason = "are sent when their slot is too old for Carbon's finer archive: the coarser one stores them then"
-        facts.append(("deferred", f"{preview.deferred} datapoints {reason}"))
+        reason = "until their slot is too old for Carbon's finer archive; then the coarser one stores them"
+        facts.append(("deferred", f"{preview.deferred} datapoints wait {reason}"))
     facts += [("sends", f"{len(preview.datapoints)} datapoints")]
     for title, text in facts:
         say(f"{title:<{INDENT}}{text.replace(chr(10), chr(10) + ' ' * INDENT)}")

@@ -29,7 +29,7 @@ _UNSEEN = (
     "render_url names the graphite-web that reads its files."
 )
 _OLD_FILE = (
-    "If Carbon's configuration is right now, delete {}.wsp in its Whisper directory (LOCAL_DATA_DIR in "
+    "Once Carbon's configuration is correct, delete {}.wsp in its Whisper directory (LOCAL_DATA_DIR in "
     "carbon.conf), and test again: Carbon never changes a file that it has created."
 )
 

@@ -14,8 +14,8 @@ from shipper.log.logger import format_utc, logger
 
 MOST_SHOWN = 10  # watermarks in a log line
 _HINTS = {
-    "late.shortened": "Run `shipper reconcile --fix` to count rows that appear more than {late} s late: the job stops "
-    "asking for them then, because it has too many missing ids. To end this warning, lower `late` of its source.",
+    "late.shortened": "The job has too many missing ids, so it asks for each of them for {late} s only. Run "
+    "`shipper reconcile --fix` to count rows that appear later. To end this warning, lower `late` of its source.",
     "recount.limited": "These slots keep their values, usually because rows were deleted: see deploy/log-events.md.",
     "source.changed": "Do nothing after a failover, or if the newest row was deleted; otherwise check the server in "
     "[source.NAME].",

@@ -44,7 +44,7 @@ def test_one_line_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("event", "hint"),
     [
-        (Event("late.shortened", {"late": 75}, "warning"), "rows that appear more than 75 s late"),
+        (Event("late.shortened", {"late": 75}, "warning"), "asks for each of them for 75 s only"),
         (Event("source.rotated", {"captured": 15, "first": 21}, "warning"), "ids between 15 and 21 were perhaps not"),
     ],
 )
