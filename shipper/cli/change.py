@@ -88,7 +88,9 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     else:
         since = f"rows from {format_time(facts['slot'])} on"
         lines += [
-            f"{skipped}; of these, {since} are counted" if facts["ids"] else f"  skips no ids; {since} are counted"
+            f"{skipped}, except their {since}, which are counted"
+            if facts["ids"]
+            else f"  skips no ids; {since} are counted"
         ]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
@@ -163,7 +165,7 @@ def _row(row: Mapping[str, Any]) -> str:
         return f"{script}: not imported, because no job fits; --job {row['script']}=JOB names one"
     if not row["is_new"]:
         return f"{script}: job {row['job']} has started already, and stays unchanged"
-    start = "starts after that id, but counts its first slot in full (also its rows up to that id)"
+    start = "starts after that id, but counts all rows of its first slot (also those up to that id)"
     return f"{script}: job {row['job']} {start}"
 
 

@@ -59,7 +59,9 @@ def _graphite_problems(graphite: GraphiteSection) -> Iterator[Problem]:
         yield Problem(("graphite", "replay"), "replay is not in order", remedy)
     if graphite.render_url is not None and graphite.proof == "replay" and graphite.replay[-1] < READ_SECONDS:
         remedy = f"Make the last time of `replay` at least {READ_SECONDS:.0f}s: before that, no sample is read back."
-        yield Problem(("graphite", "replay"), "values would count as stored before any is read back", remedy)
+        yield Problem(
+            ("graphite", "replay"), "values would be taken as stored before the first sample is read back", remedy
+        )
     if graphite.proof == "readback" and graphite.render_url is None:
         remedy = 'Add graphite-web\'s address, as in render_url = "http://graphite.internal".'
         yield Problem(("graphite", "proof"), 'render_url is missing for proof = "readback"', remedy)
@@ -216,8 +218,8 @@ def _label_problems(place: Place, job: JobSection) -> Iterator[Problem]:
     for column, value in chain.from_iterable(zip(job.by, group, strict=False) for group in job.groups):
         names = job.names.get(column, {})
         if isinstance(names, dict) and value in names and value not in names.values():
-            remedy = f'Write "{names[value]}": a group is named as in the path.'
-            yield Problem((*place, "groups"), f'`groups` has "{value}" instead of its name', remedy)
+            remedy = f'Write "{names[value]}": `groups` has the names that are in the path.'
+            yield Problem((*place, "groups"), f'`groups` has "{value}", which `names` calls "{names[value]}"', remedy)
 
 
 def _time_problems(place: Place, job: JobSection) -> Iterator[Problem]:

@@ -295,8 +295,8 @@ class _TableCheck:
         if newest == 0 and query.time_form is TimeForm.NUMBER and query.time_unit is None:
             text = f"{query.time} contains numbers, and the table has no row that shows their unit"
             remedy = (
-                'Set `time_unit` to "s", "ms" or "us". For numbers such as 20261128161731, leave it '
-                "out: the check then fails until the first row exists."
+                'Set `time_unit` to "s", "ms" or "us". Only for numbers such as 20261128161731, '
+                "leave it out, and expect this error until the first row exists."
             )
         elif newest > 0 and job.lookback is None and self._newest_times(query, newest) is None:
             text = f"{query.time} is NULL or 0 in all of the newest rows, which are rejected as `no_time`"

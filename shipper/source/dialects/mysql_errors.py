@@ -23,8 +23,8 @@ from shipper.source.dialects.dialect import (
 from shipper.source.dialects.mysql_driver import CR, ER
 
 CHECK_ACCOUNT = (
-    f"{CHECK_LOGIN} If both are right, check that an account exists for the host in the error; if that is a name, "
-    "one for its address is enough. If the account requires TLS, check `tls`."
+    f"{CHECK_LOGIN} If both are right, check that an account exists for the host in the error (for a host name, an "
+    "account for its address is enough). If the account requires TLS, check `tls`."
 )
 USE_TLS = (
     'Set `tls = "verify-identity"` (or "verify-ca", for any host name), and `tls_ca` to the server\'s CA file (PEM): '

@@ -43,7 +43,7 @@ PREFIX = 'prefix = "audit"'
             PREFIX,
             'replay = ["1s", "5s"]\nrender_url = "http://graphite"',
             'replay = ["1s", "4s"]\nrender_url = "http://graphite"',
-            "values would count as stored before any is read back",
+            "values would be taken as stored before the first sample is read back",
         ),
         (PREFIX, 'replay = ["2m", "2m"]', 'replay = ["2m", "1m"]', "replay is not in order"),
         # a late row must find its total in the state

@@ -239,7 +239,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
             BY,
             f"{BY}\nnames.action = {{ 1 = 'a' }}\ngroups = ['1']",
             18,
-            '`groups` has "1" instead of its name',
+            '`groups` has "1", which `names` calls ',
             'Write "a"',
         ),
         (BY, f'{BY}\nwhere_sql = "a = \'b"', 17, "`where_sql` has a quote", "Close it"),
