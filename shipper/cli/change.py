@@ -86,12 +86,9 @@ def _seek_plan(facts: Mapping[str, Any]) -> list[str]:
     if facts["slot"] is None:
         lines += [skipped]
     else:
-        since = f"rows from {format_time(facts['slot'])} on"
-        lines += [
-            f"{skipped}, except their {since}, which are counted"
-            if facts["ids"]
-            else f"  skips no ids; {since} are counted"
-        ]
+        since = f"from {format_time(facts['slot'])} on are counted"
+        some = f"{skipped}; of their rows, only those {since}"
+        lines += [some if facts["ids"] else f"  skips no ids; rows {since}"]
         if facts["complete_until"] is not None and facts["complete_until"] < facts["slot"]:
             start, end = format_time(facts["complete_until"]), format_time(facts["slot"])
             lines += [f"  skipped rows from {start} until {end} are never counted: Graphite stays as it is"]
@@ -165,7 +162,7 @@ def _row(row: Mapping[str, Any]) -> str:
         return f"{script}: not imported, because no job fits; --job {row['script']}=JOB names one"
     if not row["is_new"]:
         return f"{script}: job {row['job']} has started already, and stays unchanged"
-    start = "starts after that id, but counts all rows of its first slot (also those up to that id)"
+    start = "starts after that id; only in the job's first slot does it also count the rows up to that id"
     return f"{script}: job {row['job']} {start}"
 
 

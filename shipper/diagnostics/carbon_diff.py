@@ -42,7 +42,7 @@ _MOST_CREATES, _MOST_CONNECTIONS = "MAX_CREATES_PER_MINUTE", "MAX_RECEIVER_CONNE
 LEAST_CONNECTIONS = 5
 """Connections of shipper at a time: one that stays open, and two each for metrics of itself and for a command."""
 SEARCH_SECONDS = 10.0  # for all patterns of a file; usual ones take milliseconds
-_SLOW = "Simplify that pattern: Carbon takes as long for each series that it compares with it."
+_SLOW = "Simplify that pattern: Carbon needs the same time for each series that it compares with the pattern."
 
 
 class Verdict(NamedTuple):

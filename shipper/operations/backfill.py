@@ -65,8 +65,8 @@ def align_spans(context: OperationContext, current: JobContext, wanted: Sequence
         raise ShipperError(
             f"backfill {job.name}: no slot {asked} can be recounted",
             hint="Choose a time that is past, that Graphite still keeps, and whose rows are still in the table. "
-            "If the eight lowest ids of the table are not 1 to 8, older rows may have been purged: in that case, "
-            "choose a time that is later than the times of these eight rows.",
+            "Look at the eight rows with the lowest ids: if these ids are not 1 to 8, older rows may have been purged; "
+            "then choose a time that is later than the times of these rows.",
         )
     # without a time column only the state knows which ids belong to a slot
     if not is_timed and spans[0].start < (since := _known_since(job, upto, state, worker.source)):

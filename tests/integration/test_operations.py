@@ -83,8 +83,8 @@ def test_seek_to_the_end(begun: Shipper, mariadb: MariaDB, carbon_cache: CarbonC
     moved = begun.call("admin seek", "events", "--to", "end", "--yes", "--utc")
 
     assert moved.returncode == 0, moved.stderr
-    assert "events: continues after id 13; now at id 5\n  skips 8 ids, except " in moved.stdout
-    assert re.search(r"except their rows from [\d-]+ \d\d:\d\d:00Z on, which are counted\n", moved.stdout)
+    assert "events: continues after id 13; now at id 5\n  skips 8 ids; of their " in moved.stdout
+    assert re.search(r"of their rows, only those from [\d-]+ \d\d:\d\d:00Z on are counted\n", moved.stdout)
     assert "events: continues after id 13\n" in moved.stdout
     assert begun.captured() == {"events": 13}
     assert begun.call("once").returncode == 0
@@ -277,7 +277,7 @@ def test_asks(begun: Shipper, answer: str, code: int, expected: int) -> None:
     os.close(theirs)
 
     assert process.returncode == code
-    assert "skips 5 ids, except their rows from " in shown
+    assert "skips 5 ids; of their rows, only those from " in shown
     assert ("nothing was changed" in talk) == (answer == "n")
     assert begun.captured() == {"events": expected}
 

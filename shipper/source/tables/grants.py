@@ -93,7 +93,7 @@ def without_id(
     """Write how a job can count a table without the integer key that it names as `id`; value is one of that column."""
     along = "Set `id` and `time` to an indexed time column, and `time_unit` if it contains numbers that count from 1970"
     if type_.startswith(("date", "timestamp")):
-        along = f'Set `time = "{column}"`, too'
+        along = f'Keep `id`, and set `time = "{column}"` as well'
     elif units := units_of(value):
         along = f'Set `time = "{column}"` and `time_unit = "{units[0]}"`'
     add = "" if is_view else dialect_named(access.kind).ADD_KEY.format(table=_path(access, table))
