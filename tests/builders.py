@@ -24,6 +24,18 @@ NOW = 1_790_000_040
 ARCHIVE = Archive(step=60, duration=30 * 86400)
 QUERY = ("time", "bucket", "by", "by_sql", "names", "where", "table", "id", "measures", "sql", "time_zone")
 
+MINIMAL = """\
+[graphite]
+retentions = "1m:1d"
+[source.app]
+url = "sqlite:////app.db"
+[job.events]
+table = "audit_trail"
+id = "id"
+name = "events.{measure}"
+"""
+"""The shortest configuration."""
+
 
 def query(**changed: Any) -> Query:
     """Build the query of the example table: all rows by minute and action."""

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from builders import MINIMAL
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,16 +14,6 @@ from shipper.config.load import Config, load
 from shipper.core.errors import ConfigError
 from shipper.diagnostics import carbon_diff
 
-TEXT = """\
-[graphite]
-retentions = "1m:1d"
-[source.app]
-url = "sqlite:////app.db"
-[job.events]
-table = "audit_trail"
-id = "id"
-name = "events.{measure}"
-"""
 DEEP, LONG = "(" * 5000, "9" * 5000
 LINES = st.lists(
     st.sampled_from(
@@ -48,7 +39,7 @@ NAMES = ("storage-schemas.conf", "storage-aggregation.conf", "carbon.conf", "oth
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Give a configuration with a job."""
     file = tmp_path_factory.mktemp("carbon") / "shipper.toml"
-    file.write_text(TEXT)
+    file.write_text(MINIMAL)
     return load(str(file))
 
 
