@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shipper.core.capture import capture
-from shipper.core.errors import MOST_LINE, QueryRefused, ShipperError
+from shipper.core.errors import MOST_LINE, QueryRefused, ShipperError, SourceUnavailable
 from shipper.core.id_set import Gaps, IdSet
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Names, Query, Window
@@ -146,6 +146,39 @@ def test_password_for_postgresql() -> None:
     assert "cleartext" in str(caught.value)
     assert "tls" in str(caught.value.hint)
     assert PASSWORD.encode() not in b"".join(received)
+
+
+def challenge_of(iterations: bytes) -> Treatment:
+    """Ask for so many iterations of SCRAM, in a message that arrives in two parts."""
+
+    def treat(client: Any) -> None:
+        client.recv(65_536)
+        client.sendall(rogue_postgresql.message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0"))
+        nonce = client.recv(65_536).partition(b",r=")[2]
+        challenge = b"\0\0\0\x0br=%bx,s=c2FsdA==,i=%b" % (nonce, iterations)
+        said = rogue_postgresql.message(b"R", challenge)
+        client.sendall(said[:-3])
+        time.sleep(0.2)
+        client.sendall(said[-3:])
+        client.recv(65_536)
+
+    return treat
+
+
+@pytest.mark.parametrize("iterations", [b"30000000", b" +0030000000"])
+def test_endless_login_to_postgresql(iterations: bytes) -> None:
+    """A program on the port of a PostgreSQL cannot keep libpq busy, which no time-out ends.
+
+    Mutants: no limit of the iterations; look at each block alone.
+    """
+    began = time.monotonic()
+    with closing(Rogue(challenge_of(iterations))) as rogue:
+        url = sa.URL.create("postgresql+psycopg", "u", PASSWORD, "127.0.0.1", rogue.port, "app")
+        with closing(Source("app", Access(url, TIMEOUT))) as source, pytest.raises(SourceUnavailable) as caught:
+            source.observe(query())
+
+    assert "iterations of SCRAM" in str(caught.value)
+    assert time.monotonic() - began < 3
 
 
 NUMBERS = st.integers(-(10**40), 10**40).map(lambda number: str(number).encode())

@@ -7,6 +7,7 @@ block of the answer at a time. The pump is outside of TLS.
 
 import logging
 import os
+import re
 import select
 import socket
 from contextlib import suppress
@@ -43,6 +44,12 @@ ROWS, ROW_DESCRIPTION, TEXTS = b"Dd", ord("T"), b"EN"
 """Kinds of messages; rows are those of a query, or of COPY."""
 MOST_LOGIN_BYTES = 2**20
 """Maximum size of all that a server sends up to the end of a login."""
+MOST_ITERATIONS = 1_000_000
+"""Maximum number of iterations of SCRAM: a second in libpq, which nothing interrupts; PostgreSQL's default is 4,096."""
+_CHALLENGE = re.compile(rb"\0\0\0\x0br=[^,]*,s=[^,]*,i=\s*\+?([0-9]+)")
+"""AuthenticationSASLContinue with the server's first message, as libpq reads it: fe-auth-scram.c."""
+_CHALLENGE_BYTES = 2000
+"""Maximum size of a message about the login: fe-connect.c."""
 
 
 class MeteredConnection(psycopg.Connection[Any]):
@@ -134,6 +141,8 @@ class _Pump:
         self._meter: Meter | None = None
         self._received, self._most = 0, MOST_LOGIN_BYTES
         self._messages = _Messages()
+        self._login = b""
+        """The newest bytes of a login."""
         self.is_clear = True
         """Whether messages can be seen."""
 
@@ -173,7 +182,8 @@ class _Pump:
         Raises:
             AnswerTooLate: there was no complete answer in time.
             AnswerTooLarge: it has too many bytes, or messages.
-            OperationalError: it ends within a large answer; psycopg's own error would repeat the texts of that.
+            OperationalError: it ends within a large answer, of which psycopg's own error would repeat the texts; or the
+                login would take long.
         """
         if self._meter is not None:
             self._meter.seconds_left()
@@ -182,6 +192,8 @@ class _Pump:
             return READY_NONE
         self._received += len(block)
         check_size(self._received, self._most)
+        if self._meter is None:
+            self._check_login(block)
         if self.is_clear:
             self._messages.count(block)
         if block:
@@ -191,6 +203,12 @@ class _Pump:
         else:
             self._end.shutdown(socket.SHUT_WR)
         return READY_R
+
+    def _check_login(self, block: bytes) -> None:
+        """Reject a login that keeps this process busy; within TLS there is none to see, but the server is known."""
+        self._login = self._login[-_CHALLENGE_BYTES:] + block
+        if any(int(number[:_CHALLENGE_BYTES]) > MOST_ITERATIONS for number in _CHALLENGE.findall(self._login)):
+            raise psycopg.OperationalError(f"the login needs more than {MOST_ITERATIONS} iterations of SCRAM")
 
     def close(self) -> None:
         """Send what libpq has written last, and close the server's socket."""
