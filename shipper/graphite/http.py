@@ -31,6 +31,8 @@ MOST_MEMORY = 100_000_000
 """Maximum size of an answer's values in memory, in bytes: a few letters may make an object of 200 bytes."""
 _VALUE_BYTES = {b"[": 96, b"{": 250, b":": 130, b",": 40}
 """Size of the value after each sign, with its place, in bytes; before a colon that is a key."""
+_MOST_WIDE_BYTES = 4 * 2**20
+"""Maximum size of an answer with letters beyond ASCII: with one of them, each letter of a text may take four bytes."""
 _PART_BYTES = 65_536
 _PORTS = {"http": 80, "https": 443}
 
@@ -116,20 +118,22 @@ def _read(answer: HTTPResponse) -> bytes:
         raise HTTPException(f"HTTP {answer.status} {answer.reason}" + (f": it redirects to {place}" if place else ""))
     if (coding := answer.headers.get("Content-Encoding", "identity")).lower() != "identity":
         raise HTTPException(f"the answer is compressed ({coding}), which was not asked for")
-    parts: list[bytes] = []
+    body = bytearray()  # not a list: chunks may have a byte each
     while part := answer.read1(_PART_BYTES):
-        parts.append(part)
+        body += part
     if answer.length:
         raise HTTPException(f"the answer ends {answer.length} bytes early")
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _parse(text: bytes) -> Any:
     """Read JSON whose numbers, size in memory and nesting have ends."""
     if sum(size * text.count(sign) for sign, size in _VALUE_BYTES.items()) > MOST_MEMORY:
         raise ValueError("the answer has too many values")
+    if len(text) > _MOST_WIDE_BYTES and (not text.isascii() or b"\\u" in text):
+        raise ValueError(f"the answer is larger than {_MOST_WIDE_BYTES} bytes, and is not ASCII")
     try:
-        document = json.loads(text, parse_int=_integer, parse_constant=_reject)
+        document = json.loads(text.decode(), parse_int=_integer, parse_constant=_reject)
     except RecursionError as error:
         raise ValueError("the answer is nested too deeply") from error
     except ValueError as error:  # a login page, for example
