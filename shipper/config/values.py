@@ -107,10 +107,10 @@ Listen = Annotated[str, AfterValidator(listen), matches(r"(off|unix:/.*|(127\.0\
 def render_url(value: str) -> str:
     """Accept the address of graphite-web."""
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise wrong(f"{toml(value)} is not an address", 'Write graphite-web\'s, as in "http://graphite.internal".')
     if parts.password is not None:
         raise wrong("render_url contains a password", "Let this machine read from graphite-web without a password.")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise wrong(f"{toml(value)} is not an address", 'Write graphite-web\'s, as in "http://graphite.internal".')
     return value.rstrip("/")
 
 
@@ -205,9 +205,12 @@ def url(value: str) -> str:
         parsed = make_url(value)
     except (ArgumentError, ValueError):
         raise wrong("url is not a database url", remedy) from None
+    backend = parsed.get_backend_name()
+    # behind a password with a sign that is not escaped, its end is taken for the host, which messages show
+    if backend != "sqlite" and "@" in f"{parsed.host}{parsed.database}":
+        raise wrong("url contains several @", "Write an @ of a user or a password as %40.")
     if parsed.drivername not in DIALECTS:
         raise wrong(f'"{parsed.drivername}" is not a kind of database', f"Use one of: {', '.join(DIALECTS)}.")
-    backend = parsed.get_backend_name()
     options = {"sqlite": set[str](), "postgresql": {"host", "password"}}.get(backend, {"unix_socket", "password"})
     if unknown := sorted(set(parsed.query) - options):
         raise wrong(

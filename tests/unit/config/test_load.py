@@ -96,6 +96,7 @@ def test_fragment_by_the_dialect_of_its_source(tmp_path: Path) -> None:
     [
         ('prefix = "audit"', 'proof = "readback"', 2, "render_url is missing", "render_url"),
         ('prefix = "audit"', 'render_url = "graphite"', 2, '"graphite" is not an address', "http://"),
+        ('prefix = "audit"', 'render_url = "ftp://a:b@g?c"', 2, "render_url contains a password", "without a password"),
         ('prefix = "audit"', 'render_url = "http://a:b@g"', 2, "render_url contains a password", "without a password"),
         ("[source.app]", '[audit]\ncron = "0 3 * * *"\n[source.app]', 6, "render_url is missing", "render_url"),
         ("[source.app]", '[audit]\nspan = "30m"\n[source.app]', 6, "span", "3600"),
@@ -623,6 +624,20 @@ def test_reference_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("URL", "mysql+pymysql://me:s3cret@db1.internal")
     with pytest.raises(ConfigError, match=r"shipper.toml:6: url names no database"):
         load(file)
+
+
+@pytest.mark.parametrize("password", ["s3@cret", "s3@cret/part", "s3/@cret", "s3@c,ret", "s3@[cret"])
+@pytest.mark.parametrize("dialect", ["mysql+pymysql", "postgresql+psycopg"])
+def test_password_that_is_not_escaped(
+    dialect: str, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No message has the part of a password that looks like a host. Mutant: check the host first."""
+    file = write(tmp_path, GOOD.replace('"mysql+pymysql://db1.internal/app"', '{ env = "URL" }'))
+    monkeypatch.setenv("URL", f"{dialect}://me:{password}@db1.internal/app")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+
+    assert "cret" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_job_on_several_sources(tmp_path: Path) -> None:
