@@ -164,6 +164,26 @@ def test_first_login(mysql: MySQL, account: sa.URL, way: str) -> None:
     assert "server_public_key" in str(caught.value.hint)
 
 
+def test_socket_of_an_option_file(mariadb: MariaDB, tmp_path: Path) -> None:
+    """A url's host is the one that is read, as for MySQL's own programs; without a host, it is the file's socket.
+
+    Mutants: leave it to PyMySQL; no socket of the file.
+    """
+    mariadb.make_database("app")
+    with mariadb.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE USER reader@localhost")
+        cursor.execute("CREATE USER reader@'127.0.0.1'")
+        cursor.execute("GRANT SELECT ON app.* TO reader@localhost, reader@'127.0.0.1'")
+    users = {}
+    for host, path in ((f"127.0.0.1:{mariadb.port}", "none"), ("", f"{mariadb._root}/mysqld.sock")):
+        (tmp_path / "mysql.cnf").write_text(f"[client]\nuser = reader\nsocket = {path}\n")
+        access = Access(sa.make_url(f"mysql+pymysql://{host}/app"), 5, option_file=str(tmp_path / "mysql.cnf"))
+        with closing(Examination("app", access)) as examined:
+            users[path] = examined.session().account
+
+    assert list(users.values()) == ["reader@127.0.0.1", "reader@localhost"]
+
+
 def test_restarted_without_tls(mysql: MySQL, tmp_path: Path) -> None:
     """Without TLS, too, a first login needs the server's key: a server that restarts forgets who has logged in.
 

@@ -141,7 +141,7 @@ def arguments(access: Access) -> dict[str, Any]:
     if password := access.url.password or option(access, "password"):
         given["password"] = password.encode()  # servers store UTF-8; PyMySQL would encode it as Latin-1
     if "unix_socket" not in access.url.query and access.url.host is None:
-        given["host"] = "127.0.0.1"
+        given |= {"host": "127.0.0.1", "unix_socket": option(access, "socket")}
     if key := mysql_driver.public_key(access):
         given["server_public_key"] = key
         given["ssl_disabled"] = access.verifies == "off"  # by TLS, servers want the password itself

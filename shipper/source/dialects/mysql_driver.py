@@ -108,7 +108,17 @@ class MeteredConnection(Connection):
     def __init__(self, meter: Meter, **arguments: Any) -> None:
         """Connect, and log in."""
         self._meter = meter
+        self._socket = arguments.get("unix_socket")
         super().__init__(**arguments)
+
+    @property
+    def unix_socket(self) -> Any:
+        """The socket of the arguments: PyMySQL prefers that of the option file even to a host."""
+        return self._socket
+
+    @unix_socket.setter
+    def unix_socket(self, _: Any) -> None:
+        pass
 
     @property
     def _rfile(self) -> io.BufferedReader | None:
