@@ -181,8 +181,8 @@ class Proofs:
                 one.stage, one.due, one.repeats, one.reads = INVALIDATED, clock, 0, False
 
     def _may_start(self, replay: Replay) -> bool:
-        # an invalidated one sends what Carbon may have lost, and proves nothing: it is never held
-        return not self.is_held or replay.stage == INVALIDATED
+        # those that send what Carbon may have lost, or not have created, prove nothing: they are never held
+        return not self.is_held or replay.stage == INVALIDATED or replay.repeats > 0
 
     def _end_alarm(self) -> None:
         """Return to replays, unless all is read back by configuration."""

@@ -619,6 +619,21 @@ def test_new_series_are_sent_until_they_are_created(state: State) -> None:
     assert [replay.repeats for replay in desk.courier._proofs.schedule] == [0]
 
 
+def test_new_series_while_clocks_differ(state: State) -> None:
+    """They are sent each minute until Carbon can have created all, also while nothing is proven. Mutant: hold this."""
+    desk = Desk(state, batch=1000)
+    desk.record("a", 0, 5, {(f"s{n}", MINUTE): 1 for n in range(300)})
+    sent_at = []
+    for _ in range(75 * 60):
+        desk.batches.clear()
+        while desk.step(is_trusted=False):
+            pass
+        sent_at += [desk.clock - 1000] * len(desk.batches)
+        desk.clock += 1
+
+    assert (sent_at, desk.unproven()) == ([60.0 * n for n in range(6)], 300)
+
+
 def test_no_schedule_while_a_round_waits(state: State) -> None:
     """An end while a round waits leaves no schedule: the next process sends all totals that are not proven.
 
