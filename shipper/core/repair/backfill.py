@@ -55,7 +55,7 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     if end < begins:
         end = min(ceil(end, unit), begins)
     elif any(one.start < end < one.end for one in pruned):
-        end = ceil(end, unit)
+        end = min(ceil(end, unit), _end(job, ceil(shows.end, bucket) - bucket, limits, now))
     # incomplete slots at the oldest time of Graphite, and of the table, stay as they are
     if start < shows.start:
         start = ceil(shows.start, unit)

@@ -508,6 +508,20 @@ def test_slot_of_an_archive_that_is_gone(tmp_path: Path) -> None:
         assert office.total() == 2
 
 
+def test_in_two_parts_up_to_a_new_job(tmp_path: Path) -> None:
+    """A second part that ends between the first one and the job's beginning grows to now. Mutant: to the unit's end."""
+    with State(str(tmp_path / "shipper.db")) as state:
+        office = Office(state, job(start="now", archives=(Archive(60, 30 * 86400), Archive(HOUR, 365 * 86400))), rows=0)
+        minutes = range(office.hour - 3 * HOUR, office.hour + HOUR // 6, HOUR // 6)
+        for number, minute in enumerate(minutes, start=1):
+            office.source.insert(number, written(minute), "login")
+        office.tick()
+        for start, end in ((-2 * HOUR, -HOUR), (-HOUR, HOUR // 12)):
+            office.operate("backfill", spans=[[office.hour + start, office.hour + end]])
+
+        assert office.total() == 13
+
+
 @pytest.mark.parametrize("changed", [{}, {"template": "logins.{action}.{measure}"}], ids=["pruned", "in the state"])
 def test_slot_of_a_longer_bucket(tmp_path: Path, changed: dict[str, str]) -> None:
     """A span grows to the buckets of a former definition: Graphite has their rows in one datapoint each.
