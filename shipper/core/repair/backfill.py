@@ -53,7 +53,7 @@ def aligned(job: Job, span: Span, limits: Limits, *, now: int) -> Span | None:
     if any(one.start < start < one.end for one in pruned):
         start = floor(start, unit)
     if end < begins:
-        end = min(ceil(end, unit), begins)
+        end = min(ceil(end, unit), ceil(begins, bucket))
     elif any(one.start < end < one.end for one in pruned):
         end = min(ceil(end, unit), _end(job, ceil(shows.end, bucket) - bucket, limits, now))
     # incomplete slots at the oldest time of Graphite, and of the table, stay as they are

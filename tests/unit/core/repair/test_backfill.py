@@ -64,6 +64,16 @@ def test_aligned_span_stays(bucket: int, hours: int) -> None:
     assert aligned(one, planned, reach, now=now) == planned
 
 
+def test_aligned_span_of_longer_buckets_stays() -> None:
+    """So does one that ends where a job began with shorter buckets: with the bucket. Mutant: with the beginning."""
+    one, first = wanted(bucket=900), NOW // HOUR * HOUR
+    reach = Limits(Span(NOW - 364 * DAY, NOW + 601), (), HOUR, -1, first + 960)
+    planned = aligned(one, Span(first + 60, first + 120), reach, now=NOW + HOUR)
+
+    assert planned == Span(first, first + 1800)
+    assert aligned(one, planned, reach, now=NOW + HOUR) == planned
+
+
 def limits(one: Job, *, pruned: tuple[Span, ...] = (), oldest: int = -1) -> Limits:
     """Say that Graphite shows a year, up to some minutes from now."""
     return Limits(Span(NOW - 364 * DAY, NOW + 361), pruned, HOUR, oldest)
