@@ -119,7 +119,7 @@ class _Look:
         words, rows = (
             ({}, []) if self._look.has_none_late(before) else read_late_rows(job, position, before, self._look)
         )
-        position = position.give_up_old_gaps(job.late)
+        position = (position.renewed(words) if words else position).give_up_old_gaps(job.late)
         if words:
             yield from check(job, self._progress, before, look=self._look, ledger=self._ledger, adds=True)
             yield self._late(position, words, rows)

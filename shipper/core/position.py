@@ -5,13 +5,16 @@ committed. An id at or below captured that is not in the set is a *gap*: its row
 young gaps at each look, for older ones at growing intervals, and gives a gap up once it is `late` old: then it is below
 the floor of the set. The age of a gap counts only the time in which looks were taken since a look first saw an id as
 high as the gap. Neither downtime nor a changed clock makes ids older.
+
+Programs also take ids in blocks, and use them for days, as Hibernate does; or a row has an id far above all others.
+The next rows then come at the next ids. Therefore a row in an old gap makes that gap, and those above it, young again.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from shipper.core.id_set import Gaps, IdSet, Words, clipped, size_of
+from shipper.core.id_set import Gaps, IdSet, Words, clipped, ids_of, size_of
 from shipper.core.model import Observation, Window, adjoined
 
 EAGER_SECONDS = 60
@@ -86,6 +89,18 @@ class Position:
         """Return the position without gaps that are `late` old: a look has asked for them; up to the id `most`."""
         floor = min(self.id_at(late), self.captured if most is None else most)
         return self._raised(floor) if floor > self.counted.floor else self
+
+    def renewed(self, words: Words) -> "Position":
+        """Return the position after late rows: if the first one is old, the ids from it on are a minute old again."""
+        first = next(iter(ids_of(words)))
+        if self.age_of(first) < GROWTH * EAGER_SECONDS:
+            return self
+        age = self.age - EAGER_SECONDS
+        below = [mark for mark in self.marks if mark.id < first]
+        old = [mark for mark in self.marks if mark.id >= first and mark.age <= age]
+        young = [mark for mark in self.marks if mark.age > age]
+        # ids below the first one keep their age
+        return replace(self, marks=(*below, Mark(old[0].age, first - 1), Mark(age, old[-1].id), *young))
 
     def with_window(self, window: Window, words: Words | None) -> "Position":
         """Return the position behind a window, with the ids of its rows; None means all ids of the window."""

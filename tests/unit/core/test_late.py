@@ -131,7 +131,25 @@ def test_row_later_than_late(life: Life) -> None:
     look(life, HOUR, every=120)
 
     assert life.sums() == {"events.login.count": 5, "events.totp.count": 2, "events.late.count": 1}
-    assert life.state.position("events").counted.floor == 9
+    assert life.state.position("events").counted.floor == 7
+
+
+@pytest.mark.parametrize("job", [wanted(), TICKS, wanted(where=FAILURES)])
+@pytest.mark.parametrize("far", [60, 10**9])
+def test_ids_of_an_old_block(life: Life, job: Job, far: int) -> None:
+    """Rows of a block of ids that was given out long ago are counted, as long as less than `late` lies between two.
+
+    Mutants: make nothing young again; only the ids above the row's block; only after the floor has risen.
+    """
+    job = replace(job, late=HOUR)
+    life.source.insert(far, life.created(60), "login", "failure")
+    life.ship(job)
+    for number in range(6, 12):
+        look(life, HOUR // 2, job, every=120)
+        life.source.insert(number, life.created(0), "late", "failure")
+    look(life, HOUR, job, every=120)
+
+    assert life.sums()[f"{job.name}.late.count"] == 6
 
 
 def test_downtime_makes_no_row_late(life: Life) -> None:

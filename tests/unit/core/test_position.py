@@ -113,6 +113,23 @@ def test_one_gap_at_two_ages() -> None:
     assert looks.look() == set()
 
 
+@pytest.mark.parametrize(("age", "asked"), [(239, {240, 960}), (240, {420, 1140})])
+def test_old_late_row_makes_ids_young(age: int, asked: set[int]) -> None:
+    """Behind a row that is four minutes late, gaps are a minute old again; those before it keep their age.
+
+    Mutants: at any age; also the gaps before it; for a new minute at each look.
+    """
+    looks = Looks(every=1, missing=(3, 5, 7))
+    for passed in looks.looks(age, 1):
+        assert passed
+    looks.position = looks.position.renewed(words_of([5])).with_ids(words_of([5]))
+    found = {passed + age: set(looks.asked) for passed in looks.looks(1000, 1) if looks.asked}
+
+    assert {passed for passed, gaps in found.items() if 7 in gaps} == asked
+    assert {passed for passed, gaps in found.items() if 3 in gaps} == {240, 960} - {age}
+    assert looks.position.renewed(words_of([11])) == looks.position
+
+
 def test_only_what_was_asked_for_is_given_up() -> None:
     """A look that does not ask gives nothing up, and one that asks up to an id no more than that.
 
