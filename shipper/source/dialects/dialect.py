@@ -15,7 +15,7 @@ from shipper.source.limits import Meter
 # hints that several databases give
 CHECK_NAMES = (
     "Check the names in the job against the table, and the grants of the source's user: "
-    "`shipper check` prints a missing GRANT."
+    "`shipper admin grants` prints all that are needed."
 )
 CHECK_SQL = "Check the SQL in `where_sql` or `sql` of the job, or in `lag_query` of the source."
 CHECK_DATABASE = "Check the database in `url`, and the grants of the source's user."

@@ -55,7 +55,7 @@ def mysql(number: int, message: str = "no") -> Exception:
         ("mysql", mysql(1226), SourceUnavailable, "`connections`"),
         ("mysql", mysql(1045), QueryRefused, "restart the service. If both are right, check that an account"),
         ("mysql", mysql(1045), QueryRefused, "account for its address is enough"),
-        ("mysql", mysql(1142), Denied, "`shipper check` prints a missing GRANT"),
+        ("mysql", mysql(1142), Denied, "`shipper admin grants` prints all that are needed"),
         ("mysql", mysql(3118), QueryRefused, "ACCOUNT UNLOCK"),
         ("mysql", mysql(4151), QueryRefused, "ACCOUNT UNLOCK"),
         ("mysql", mysql(1820), QueryRefused, "new password"),
