@@ -177,7 +177,7 @@ def _job(source: "Examination") -> tuple[str, dict[str, Any]]:
     table = _ask("Table", tables, lambda name: bool(source.table(name).columns))
     found, columns = source.candidates(table), {*source.table(table).columns, "-"}
     times = {time.name: time for time in found.times}
-    ids = found.ids or [name for name, time in times.items() if time.is_indexed]
+    ids = found.ids or [*(name for name, time in times.items() if time.is_indexed), *found.others]
     id_ = _ask("Column with the growing key", ids, (columns - {"-"}).__contains__)
     along = [id_] if id_ in times else []
     time = _ask("Column with the time of the event (-: none)", [*along, *times, "-"], columns.__contains__)

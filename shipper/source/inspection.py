@@ -33,7 +33,7 @@ MOST_VALUES = 50
 """A column with more values among the newest rows would make too many series."""
 _TIME = re.compile(r"date|timestamp")
 _LONG = re.compile(r"json|xml|blob|bytea|binary|(medium|long)text|time|date|uuid|point|geometry", re.IGNORECASE)
-_NAMED_TIME = re.compile(r"time|date|stamp|created|clock|when|(^|_)(at|on|ts)$", re.IGNORECASE)
+_NAMED_TIME = re.compile(r"time|date|stamp|stmp|creat|clock|when|(^|_)(at|on|ts)$", re.IGNORECASE)
 _TYPES: dict[type, sa.types.TypeEngine[Any]] = {
     str: sa.String(),
     bool: sa.Boolean(),
@@ -56,6 +56,8 @@ class Candidates(NamedTuple):
 
     ids: list[str]
     """Unique integer keys."""
+    others: list[str]
+    """Other indexed integers, unique among the newest rows, as the key of a partitioned table is."""
     times: list[TimeColumn]
     labels: list[str]
 
@@ -115,12 +117,14 @@ class Examination(Source):
             keys = [name for name in leading if name in table.columns and table.columns[name].is_integer]
             ids = [name for name in keys if is_unique(connection, path, name)]
             if not table.columns:
-                return Candidates([], [], [])
+                return Candidates([], [], [], [])
             order = (ids or leading or list(table.columns))[0]
             times = list(_times(connection, path, table, order, leading))
-            others = [name for name in table.columns if name not in {*ids, *(time.name for time in times)}]
-            short = [name for name in others if not _LONG.search(table.columns[name].type)]
-            return Candidates(ids, times, _labels(connection, path, short, order))
+            known = {*ids, *(time.name for time in times)}
+            free = [name for name in table.columns if name not in known]
+            others = [name for name in keys if name in free and _is_like_a_key(connection, path, name)]
+            short = [name for name in free if not _LONG.search(table.columns[name].type)]
+            return Candidates(ids, others, times, _labels(connection, path, short, order))
 
     def tables_beside(self, path: str) -> list[str]:
         """Return the names of all tables and views in a table's schema, as far as this user sees them."""
@@ -181,6 +185,10 @@ class Examination(Source):
         dialect: Any = type(self.connections.engine.dialect)
         text = statement.compile(dialect=dialect(paramstyle="named"), compile_kwargs={"literal_binds": True})
         return str(text).replace(" \n", "\n")
+
+
+def _is_like_a_key(connection: sa.Connection, path: str, name: str) -> bool:
+    return connection.execute(twice(Query(path, name, None, 1), NEWEST_ROWS)).first() is None
 
 
 def _times(

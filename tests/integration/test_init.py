@@ -297,6 +297,33 @@ def test_times_that_sqlite_keeps_as_text(tmp_path: Path, carbon_cache: CarbonCac
     assert run(tmp_path, "check").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("more", "key", "offered"),
+    [("", "id", None), ("CREATE INDEX by_time ON audits (createat)", "createat", "createat, id")],
+)
+def test_key_of_a_partitioned_table(
+    more: str, key: str, offered: str | None, tmp_path: Path, carbon_cache: CarbonCache
+) -> None:
+    """The first column of a primary key is offered if no two rows share a value, behind an indexed time.
+
+    Mutants: offer unique columns alone; each integer with an index; before a time.
+    """
+    with closing(connect(tmp_path / "app.db")) as connection:
+        connection.execute("CREATE TABLE audits (id INT, team INT, createat INT, k TEXT, PRIMARY KEY (id, createat))")
+        connection.execute("CREATE INDEX by_team ON audits (team)")
+        connection.execute("INSERT INTO audits VALUES (1, 7, unixepoch() * 1000, 'a'), (2, 7, unixepoch() * 1000, 'b')")
+        connection.execute(more)
+        connection.commit()
+    answers = [f"sqlite:///{tmp_path}/app.db", *[""] * 5, f"127.0.0.1:{carbon_cache.port}", "", ""]
+    asked = run(tmp_path, "init", *answers)
+    job = tomllib.loads((tmp_path / "etc/shipper.toml").read_text())["job"]["audits"]
+
+    assert asked.returncode == 0, asked.stderr
+    assert (job["id"], job["time"], job["time_unit"]) == (key, "createat", "ms")
+    assert offered is None or f"found: {offered}\n" in asked.stdout
+    assert run(tmp_path, "check").returncode == 0
+
+
 def test_what_cannot_go_on(tmp_path: Path, mariadb: MariaDB) -> None:
     """A server that does not answer, and a user who sees no table, are an error with a remedy; nothing is written."""
     url = mariadb.make_database("trail")
