@@ -5,7 +5,7 @@ fails only the jobs that need it, and a server that does not answer is asked onc
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from shipper.config.keys import SourceSection
 from shipper.config.load import Config
 from shipper.config.problems import nearest, suggest
 from shipper.core import durations
-from shipper.core.errors import QueryRefused
+from shipper.core.errors import QueryRefused, RowRefused
 from shipper.core.model import Job, Observation, Query, Span, TimeForm, Window
 from shipper.diagnostics.check_service import Service, check_login, explained
 from shipper.diagnostics.check_state import Stored, check_job
@@ -24,6 +24,7 @@ from shipper.source.inspection import Examination, Session
 from shipper.source.statements.clauses import columns_of
 from shipper.source.tables.catalog import Table
 from shipper.source.tables.grants import granting, indexing, shared_id, transactional, usable, without_id
+from shipper.source.tables.times import PLAUSIBLE
 
 FEW_ROWS = 1000  # a table of this size may be read completely
 NEWEST_ROWS = 10_000
@@ -241,15 +242,14 @@ class _TableCheck:
         self.source.read(query, window)
         if not query.is_divisible:
             self.source.read_undivided(query, window, Span(0, query.bucket))
-        yield self._time(job, table, observation) or Finding(
-            True, f"job {job.name}", f"its query works; the database's plan: {plan.text}"
-        )
+        bad = self._time(job, table, observation) if query.sql is None else self._buckets(job, observation)
+        yield bad or Finding(True, f"job {job.name}", f"its query works; the database's plan: {plan.text}")
         yield from check_job(job, self.known, self.source, observation)
 
     def _time(self, job: Job, table: Table, observation: Observation) -> Finding | None:
         """Return the error of the job's time column, if there is one."""
         query = job.query
-        if query.time is None or query.sql is not None:
+        if query.time is None:
             return None
         column = table.columns.get(query.time)
         if column is not None and column.is_moment and query.time_zone != "UTC":
@@ -266,6 +266,17 @@ class _TableCheck:
             remedy = f"{_ZONE} If only this row has a wrong time, change nothing: shipper rejects the row."
             return Finding(False, f"job {job.name}", ahead, remedy)
         return self._long_ago(job, newest, observation)
+
+    def _buckets(self, job: Job, observation: Observation) -> Finding | None:
+        """Return the error of custom sql, if it gives none of the newest rows a time of present rows."""
+        window = Window(max(observation.id - FEW_ROWS, 0), max(observation.id, 1))
+        with suppress(RowRefused):  # jobs set such a row aside
+            buckets = [row.bucket for row in self.source.read(job.query, window) if row.bucket is not None]
+            if buckets and not any(PLAUSIBLE[0] <= one <= observation.time + AHEAD_SECONDS for one in buckets):
+                text = f"`bucket` of its newest rows is {max(buckets)}, but now is {observation.time}"
+                remedy = f"Select a time, or seconds since 1970: divide milliseconds by 1000. {_ZONE}"
+                return Finding(False, f"job {job.name}", text, remedy)
+        return None
 
     def _long_ago(self, job: Job, newest: int, observation: Observation) -> Finding | None:
         """Return the error of converted times, if those of all newest rows are older than Graphite keeps."""

@@ -492,6 +492,34 @@ def test_times(shipper_app: Shipper, mariadb: MariaDB) -> None:
     assert list(bad(shipper_app)) == ['job events: time_zone = "Africa/Maputo" is wrong for created_at, a timestamp']
 
 
+@pytest.mark.parametrize(
+    ("bucket", "told"),
+    [
+        ("created_at", None),
+        ("NULL", None),
+        ("UNIX_TIMESTAMP(created_at)", None),
+        ("UNIX_TIMESTAMP(created_at) * 1000", r"\d{13}"),
+        ("UNIX_TIMESTAMP(created_at) DIV 1000", r"\d{7}"),
+        ("created_at + INTERVAL 2 HOUR", r"\d{10}"),
+    ],
+)
+def test_times_of_custom_sql(shipper_app: Shipper, mariadb: MariaDB, bucket: str, told: str | None) -> None:
+    """Custom sql whose newest rows have no time of present rows is an error, also if it leaves out the last row.
+
+    Mutant: look at the newest row alone.
+    """
+    execute(mariadb, "INSERT INTO audit_trail (created_at, action) VALUES (UTC_TIMESTAMP(), 'login'), (NULL, 'x')")
+    sql = f"SELECT action, {bucket} AS bucket, COUNT(*) AS count FROM audit_trail WHERE id > :after AND id <= :upto"
+    sql = f"{sql} AND action = 'login' GROUP BY action, 2"
+    rewrite(shipper_app, ('time = "created_at"\n', f'sql = "{sql}"\n'))
+    found = "\n".join(bad(shipper_app))
+
+    if told is None:
+        assert found == ""
+    else:
+        assert re.fullmatch(f"job events: `bucket` of its newest rows is {told}, but now is \\d{{10}}", found)
+
+
 def seconds_ago(seconds: int, units: int = 1) -> str:
     """Return an expression for an epoch before now."""
     return f"(UNIX_TIMESTAMP() - {seconds}) * {units}"
