@@ -84,7 +84,8 @@ class AlongLook:
         kept, rebased = minutes_of(position.counted.floor, upto), partial(self._rebased, position.captured)
         for _, found in found_in(job, kept, source, self._ledger, rebased):
             done = RecordUpdate(self._ledger.position(job.name), minutes=found.minutes)
-            yield CaptureStep(None, 0, add(self._context, None, Folded(), done))
+            # a change that is interrupted starts over
+            yield CaptureStep(None, 0, add(self._context, None, Folded(), done), is_rest=False)
             yield from self._limited(found)
 
     def _rebased(self, captured: int, window: Window) -> Found:
@@ -163,7 +164,9 @@ class AlongLook:
                 done = done._replace(complete_until=horizon.time, outside=outside, is_recounted=True)
             folded = fold(found.rows, self._shown, job.kinds)
             tally = add(self._context, moved, folded, done, zero_fill=zero_fill)
-            yield CaptureStep(moved, folded.rows, tally, late_rows=found.late_rows)
+            # rows within a lookback are counted again by each look, from its beginning
+            is_rest = job.lookback is None
+            yield CaptureStep(moved, folded.rows, tally, is_rest=is_rest, late_rows=found.late_rows)
         else:
             if is_last:
                 self._ledger.note_look(job.name, position)

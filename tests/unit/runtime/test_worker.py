@@ -2,8 +2,9 @@
 
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -11,7 +12,7 @@ from builders import begin, captured, job
 from desk import CREATED, Desk
 
 from shipper.core.errors import ConfigError, SourceUnavailable
-from shipper.core.model import RejectedValue, RejectReason, Span
+from shipper.core.model import RejectedValue, RejectReason, Span, definition_digest
 from shipper.core.rows.table import Event
 from shipper.log.results import log_event
 from shipper.state.store import State
@@ -370,6 +371,57 @@ def test_long_capture_ends(state: State, monkeypatch: pytest.MonkeyPatch, lookba
 
     assert desk.planned == []
     assert captured(state) == 1
+
+
+def test_long_change_along_a_time_ends(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the definition whose hours take longer than a chapter each is done once.
+
+    Mutant: end a chapter within it, which then begins again, for ever.
+    """
+    desk, changed = _slow_along(state, monkeypatch), job(id="created_at", template="new.{action}.{measure}")
+    desk.worker.job = changed
+    desk.tick()
+    for _ in range(3):
+        desk.run_planned()
+
+    progress = state.progress("events")
+    assert progress is not None
+    assert progress.definition_digest == definition_digest(changed)
+    assert desk.planned == []
+
+
+def test_long_lookback_along_a_time_ends(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at rows that change all the time ends, although its hours take longer than a chapter each.
+
+    Mutant: end a chapter within the lookback, which then begins again, for ever.
+    """
+    desk, actions = _slow_along(state, monkeypatch, lookback=10_800), count()
+    delay = desk.source.before_read
+
+    def change() -> None:
+        delay()
+        desk.source.rows[0]["action"] = f"action{next(actions)}"
+
+    desk.source.before_read = change
+    change()
+    desk.tick()
+    for _ in range(3):
+        desk.run_planned()
+
+    assert desk.planned == []
+
+
+def _slow_along(state: State, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> Desk:
+    """Return the desk of a job along a time that has counted a row in each of three hours; reading is slow now."""
+    desk, late, real = Desk(state, job(id="created_at", **changed)), [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + late[0])
+    for number, hours in enumerate((2, 1, 0)):
+        created = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 3600 * hours))
+        desk.source.insert(number, created, "login")
+    desk.tick()
+    desk.run_planned()
+    desk.source.before_read = lambda: late.append(late.pop() + 61)
+    return desk
 
 
 def test_late_rows_logged(state: State) -> None:
