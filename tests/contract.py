@@ -280,6 +280,18 @@ class SourceContract:
         assert there.start <= NOVEMBER + 7 - 3600
         assert there.end >= NOVEMBER + 61 - 3600
 
+    def test_time_of_one_row(self, table: Table) -> None:
+        """The time of a single row is exact in each zone: else backfills would take a day of rows for purged.
+
+        Mutant: a margin for clocks that go back.
+        """
+        for number, created in ((1, None), (3, "2026-11-01 00:01:00.5")):
+            table.insert(number, created, "login")
+        wanted = query(time_zone="Europe/Berlin")
+
+        assert table.times(wanted, Window(2, 3)) == Span(NOVEMBER - 3540, NOVEMBER - 3539)
+        assert [table.times(wanted, Window(one - 1, one)) for one in (1, 2, 4)] == [None, None, None]
+
     @pytest.mark.parametrize(
         ("after", "upto", "expected"),
         [

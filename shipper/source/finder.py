@@ -197,6 +197,9 @@ class Finder(table.Source):
         if query.sql is not None:  # only the statement knows times
             buckets = [row.bucket for row in self.read(query, window) if row.bucket is not None]
             return Span(min(buckets), max(buckets) + query.bucket) if buckets else None
+        if query.time_zone != "UTC" and window.upto - window.after == 1:  # exact, without the margin below
+            found, time = self.newest(query, window.upto)
+            return Span(time, time + 1) if found == window.upto and time is not None else None
         with self.connections.connected(f"look for times of {query.table}, {window}") as connection:
             first, last = connection.execute(extremes(query), bounds(query, window)).one()
             if first is None:
