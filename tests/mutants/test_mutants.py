@@ -256,6 +256,12 @@ MUTANTS = {
         "floor = self.id_at(late)",
         "core/test_position.py::test_only_what_was_asked_for_is_given_up",
     ),
+    "give up blocks of ids that are in use": Mutant(
+        "core/capture.py",
+        "(position.renewed(words) if words else position)",
+        "position",
+        "core/test_late.py::test_ids_of_an_old_block",
+    ),
     "forget rows that came with the last question": Mutant(
         "core/position.py",
         "settled = size_of(clipped(words, 0, self.counted.floor)) if words",
