@@ -148,6 +148,8 @@ def path(prefix: str | None, host: str, job: str, name: str) -> str:
 
 GROUPS = 20_000
 """Maximum number of groups whose names are cached: 25 MB at most."""
+MOST_CACHED = 200
+"""Maximum number of characters of such a group's values; each may take four bytes."""
 CLAIMED = 5000
 """Groups whose paths are claimed at once."""
 SHOWN = 10
@@ -277,11 +279,18 @@ def _claim(job: Job, wanted: Mapping[Group, tuple[Name, ...]], recording: Record
     }
 
 
-@lru_cache(GROUPS)
 def _names(job: Job, group: Group, digits: int = 0) -> tuple[Name, ...]:
     """Return the names that a group would have; none where Carbon could not store one."""
+    is_short = sum(len(value) for value in group if value) <= MOST_CACHED
+    return (_cached_names if is_short else _new_names)(job, group, digits)
+
+
+def _new_names(job: Job, group: Group, digits: int) -> tuple[Name, ...]:
     try:
         paths = paths_of(job, group, digits=digits)
     except BadMetric:
         return ()
     return tuple(Name(path, group, measure) for path, measure in zip(paths, job.query.measures, strict=True))
+
+
+_cached_names = lru_cache(GROUPS)(_new_names)

@@ -176,6 +176,31 @@ def test_memory_along_a_time(tmp_path: Path) -> None:
     assert megabytes < MOST_MEGABYTES
 
 
+def test_memory_of_several_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Very many groups of several long labels, each letter of four bytes, take no more memory than the unit has.
+
+    Mutants: cache the names of long groups; a limit of cells, however many labels they have.
+    """
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    groups, columns = 40_000, ("action", "outcome", "user_agent")
+    with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Sink()) as sink:
+        for name in columns[2:]:
+            table.execute(f"ALTER TABLE audit_trail ADD {name} TEXT")
+        now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 120))
+        values = ", ".join([f"value || '{chr(0x1F642) * 120}'"] * len(columns))
+        numbers = f"WITH RECURSIVE number (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM number LIMIT {groups})"
+        names = f"created_at, {', '.join(columns)}"
+        table.execute(f"{numbers} INSERT INTO audit_trail ({names}) SELECT '{now}', {values} FROM number")
+        by = f'lookback = "1h"\nby = {[*columns]}'
+        name = "{" + "}.{".join(columns) + "}"
+        jobs = EVENTS.replace('by = ["action"]', by).replace("{action}", name)
+        program = Shipper(tmp_path, url=table.url, port=sink.port, jobs=jobs)
+        megabytes, text = peak_megabytes(program, "once")
+
+    assert f"rows={groups} " in text
+    assert megabytes < MOST_MEGABYTES
+
+
 @pytest.mark.parametrize("along", [False, True])
 def test_window_with_many_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, along: bool) -> None:
     """A window with more groups than memory should hold is halved; of one second, each is counted.

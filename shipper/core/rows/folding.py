@@ -26,7 +26,7 @@ FAR = ALWAYS.end
 """That bucket: behind all spans."""
 
 MANY_CELLS = 10_000
-"""Cells that are folded before groups share some: those of the longest labels need 10 MB."""
+"""Labels of cells that are folded before groups share some: the longest need 10 MB."""
 
 
 class Cell(NamedTuple):
@@ -49,7 +49,7 @@ class Folded:
     others: Counter[Group] = field(default_factory=Counter)
     """Rows of groups that share cells already, under the first of the groups."""
     many: int = field(default_factory=lambda: MANY_CELLS)
-    """Number of cells from which on groups may share some."""
+    """Number of labels of cells from which on groups may share some."""
     sharing: Choose | None = None
     """Returns which of the groups are to share cells; None if none are."""
 
@@ -93,7 +93,7 @@ def fold(rows: Iterable[Row], span: Span, kinds: tuple[Kind, ...], into: Folded 
             rows_in += before.rows  # noqa: PLW2901 - the cell's, from here on
             values = tuple(map(Kind.combine, kinds, before.values, values))  # noqa: PLW2901 - likewise
         folded.cells[group, bucket] = Cell(rows_in, values)
-    if folded.sharing is not None and folded.cells and len(folded.cells) >= folded.many:
+    if folded.sharing is not None and folded.cells and _labels(folded) >= folded.many:
         _share(folded, folded.sharing, kinds)
     return folded
 
@@ -123,7 +123,12 @@ def _share(folded: Folded, choose: Choose, kinds: tuple[Kind, ...]) -> None:
         combined = tuple(map(Kind.combine, kinds, before.values, values))
         folded.cells[other, bucket] = Cell(before.rows + rows, combined)
         folded.others[first] += rows
-    folded.many = len(folded.cells) + MANY_CELLS
+    folded.many = _labels(folded) + MANY_CELLS
+
+
+def _labels(folded: Folded) -> int:
+    group, _ = next(iter(folded.cells))
+    return len(folded.cells) * max(1, len(group))
 
 
 def widen(ids: MutableMapping[int, Window], buckets: Iterable[int], window: Window) -> None:
