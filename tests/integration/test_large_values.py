@@ -21,9 +21,9 @@ from hostile.sink import Sink
 from looks import Looks, wanted
 from tables import DATABASES, Table, on, on_mariadb, on_sqlite
 
-from shipper.core.errors import QueryRefused
+from shipper.core.errors import QueryRefused, RowRefused
 from shipper.core.measures import Kind, Measure
-from shipper.core.model import Query, Row, Span
+from shipper.core.model import Query, Row, Span, Window
 from shipper.core.paths import label
 from shipper.core.rows import table as table_reading
 from shipper.source import database
@@ -224,6 +224,25 @@ def test_window_with_many_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
         assert (looks.total(job), looks.rejected(job)) == (20, {})
     assert max(answers) == (20 if along else 5)
+
+
+def test_answer_of_sqlite(tmp_path: Path) -> None:
+    """An answer of SQLite has the limit of a server's, each answer by itself; a shorter one can be read then.
+
+    Mutants: no limit; one of all answers together.
+    """
+    users = query(by=("action",), measures=(Measure("users", Kind.DISTINCT, "outcome"),))
+    with closing(on_sqlite(tmp_path / "app.db")) as table, closing(Looks(table, tmp_path)) as looks:
+        action = f"value || '{chr(0x1F642) * 90}'"
+        numbers = "WITH RECURSIVE number (value) AS (VALUES (1) UNION ALL SELECT value + 1 FROM number LIMIT 60000)"
+        added = f"SELECT value, '{looks.created()}', {action} FROM number"
+        table.execute(f"{numbers} INSERT INTO audit_trail (id, created_at, action) {added}")
+        span = Span(looks.now - 60, looks.now + 60)
+        with pytest.raises(RowRefused, match="larger than 16 MiB"):
+            table.read_undivided(users, Window(0, 60_000), span)
+        halves = [table.read_undivided(users, Window(after, after + 30_000), span) for after in (0, 30_000)]
+
+    assert [len(half) for half in halves] == [30_000, 30_000]
 
 
 def test_answer_that_cannot_be_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ from shipper.source.dialects.expressions import (
     argument,
     explain,
 )
-from shipper.source.limits import Meter
+from shipper.source.limits import Meter, check_size
 
 _SETTINGS: Mapping[str, object] = {"query_only": 1, "read_uncommitted": 0}
 MOST_BYTES = 8_000_000
@@ -102,14 +102,22 @@ REVIVE_INDEX = ""
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that ends a statement after a time, as a server does; each statement has a separate cursor."""
+    """A connection that limits a statement in time, and its answer in size; each statement has a separate cursor."""
 
     seconds = _deadline = math.inf
+    _bytes = 0
 
     @override
     def cursor(self, *arguments: Any, **named: Any) -> Any:
         self._deadline = time.monotonic() + self.seconds
+        self._bytes = 0
         return super().cursor(*arguments, **named)
+
+    def text(self, value: bytes) -> str:
+        """Decode a text of an answer, whose size has the same limit as that of a server's."""
+        self._bytes += len(value)
+        check_size(self._bytes)
+        return value.decode(errors="backslashreplace")  # else a row with a text that is not UTF-8 could not be read
 
     def is_late(self) -> bool:
         """Whether the statement has taken too long."""
@@ -138,8 +146,7 @@ def prepare(connection: DBAPIConnection, access: Access) -> Session:
     """Make a connection read-only, limit the time of its statements, and decode every text."""
     connection.seconds = access.timeout
     connection.set_progress_handler(connection.is_late, _STEPS)
-    # else SQLite could not return a row with a text that is not UTF-8
-    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+    connection.text_factory = connection.text
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
     cursor = connection.cursor()
     (encoding,) = cursor.execute("PRAGMA encoding").fetchone()
