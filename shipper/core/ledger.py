@@ -37,6 +37,9 @@ class Recording(Protocol):
         None if none of these slots is longer than some seconds.
         """
 
+    def has_finer(self, slot: int, step: int) -> bool:
+        """Return whether there are slots of finer archives within a slot."""
+
     def adopt(self, names: Collection["Name"]) -> list["Name"]:
         """Return the names that do not own their path; the paths of all others count as claimed."""
 

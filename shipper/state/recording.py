@@ -134,6 +134,10 @@ class StateRecording(Recording):
         return self._stored[slot, step]
 
     @override
+    def has_finer(self, slot: int, step: int) -> bool:
+        return bool(self._finer_places(slot, step))
+
+    @override
     def adopt(self, names: Collection[Name]) -> list[Name]:
         return self._registry.adopt(self._job, names)
 

@@ -172,7 +172,10 @@ class _Change:
         # while the clock may be wrong, no slot has left an archive for certain
         now, bucket = self._moment.now if self._moment.is_trusted else 0, self._job.query.bucket
         places = {(slot, step) for _, slot, step in totals}
-        due = {place: is_due(self._job.archives, *place, bucket=bucket, now=now) for place in places}
+        # where the finer archive has values of shorter buckets, they can no longer become 0: it must be left first
+        finest = self._job.archives[0].step
+        buckets = {place: finest if self.recording.has_finer(*place) else bucket for place in places}
+        due = {place: is_due(self._job.archives, *place, bucket=buckets[place], now=now) for place in places}
         self.recording.put((Total(key, value, due[key[1:]]) for key, value in totals.items()), resends=resends)
 
     def limit_ids(self, ids: Mapping[int, Window]) -> None:

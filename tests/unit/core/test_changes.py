@@ -21,6 +21,7 @@ from shipper.core.delivery.courier import Courier
 from shipper.core.errors import SourceUnavailable
 from shipper.core.measures import COUNT, Kind, Measure
 from shipper.core.model import Archive, Condition, Ids, Job, Query, RejectReason, Span, Window
+from shipper.core.retention import EDGE_SECONDS, due, floor
 from shipper.core.rows.start import by_end, position_behind
 from shipper.core.rows.table import Event
 from shipper.state.store import State
@@ -159,6 +160,24 @@ def test_bucket_changes(life: Life, before: int, after: int) -> None:
     life.ship(wanted(bucket=after))
 
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
+
+
+def test_bucket_gets_longer_where_an_archive_ends(life: Life) -> None:
+    """An hour whose minutes can no longer become 0 is sent once it has left their archive.
+
+    Mutant: send it at once, as if the archive held no minutes.
+    """
+    hour = floor(NOW, 3600)
+    life.insert((NOW - hour, "login", "ok"), (NOW - hour - 1800, "login", "ok"))
+    life.now = hour + 3600
+    life.ship(wanted())
+    life.now = hour + ARCHIVES[0].duration - 60
+    life.ship(wanted(bucket=3600))
+    life.now = hour + 3600 + ARCHIVES[0].duration + EDGE_SECONDS
+    life.state.outbox.release(dict(due(ARCHIVES, life.now)))
+    life.deliver()
+
+    assert life.sums() == {"events.login.count": 5, "events.totp.count": 2}
 
 
 def test_bucket_changes_over_what_is_pruned(life: Life) -> None:
