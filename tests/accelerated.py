@@ -106,12 +106,15 @@ class _Cursor(sqlite3.Cursor):
 
 
 class _Connection(sqlite3.Connection):
-    """A connection in place of shipper's, too: how long a statement takes is real, and has no limit here."""
+    """A connection in place of shipper's, too: how long a statement takes is real, and nothing has a limit here."""
 
     seconds = 0.0
 
     def is_late(self) -> bool:
         return False
+
+    def text(self, value: bytes) -> str:
+        return value.decode(errors="backslashreplace")
 
     def cursor(self, factory: Any = _Cursor) -> Any:
         return super().cursor(factory)
