@@ -354,7 +354,10 @@ class Progress(NamedTuple):
     bucket: int = 0
     """Longest bucket that stored slots were counted with, in seconds; a former definition may have longer ones."""
     longest: int = 0
-    """Longest bucket that slots before `since` were counted with, in seconds, also of those that were pruned."""
+    """At its multiples no slot is cut that any definition counted, pruned ones too: the longest bucket as a rule.
+
+    In seconds; the least common multiple of all buckets.
+    """
 
 
 class Offsets(NamedTuple):

@@ -9,6 +9,7 @@ reads from the socket: near the end of an archive nothing is sent.
 Only where a bucket is at least as long as a coarser step, both archives hold the same value, and either may store it.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -34,6 +35,14 @@ def after(time: int, length: int) -> int:
 def ceil(time: int, length: int) -> int:
     """Return the start of the first slot or bucket of that length that begins at a time or after it."""
     return -(-time // length) * length
+
+
+def whole_from(time: int, length: int, former: int) -> int:
+    """Return the first time at or after the end of a former bucket at which a bucket begins, and no former one is cut.
+
+    All former buckets end at multiples of `former`.
+    """
+    return time if time % length == 0 else ceil(time, math.lcm(length, former))
 
 
 def coalesce(spans: Iterable[Span]) -> list[Span]:

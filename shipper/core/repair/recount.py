@@ -9,6 +9,7 @@ ids, how many in which range. A slot whose ids include some that are gone keeps 
 it; the event recount.limited reports them.
 """
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
 from shipper.core.ledger import Ledger, RecordUpdate, Slot
 from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.retention import ceil, floor, place_of
+from shipper.core.retention import ceil, floor, place_of, whole_from
 from shipper.core.rows.folding import Folded, fold, folded_within_limit, read_undivided, shown_span, widen
 from shipper.core.rows.slots import outermost, uncounted
 from shipper.core.rows.table import CaptureStep, Context, Event, Size, each_window, size_of_rows, walk_back
@@ -51,7 +52,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     start = first_whole(progress, place)
     # nor one of which a part was pruned: Graphite still has that part
     if start < (pruned := max((one.end for one in ledger.pruned(job.name)), default=0)):
-        start = _whole_from(job, pruned, moment.now)
+        start = _whole_from(job, pruned, progress, moment.now)
     span = Span(start, max(start, end))
     if span.start != place.start:
         left = Span(place.start, span.start)
@@ -70,7 +71,7 @@ def recount(context: Context, horizon: Observation, progress: Progress) -> Itera
     # a lookback or a backfill would count once more what is in longer buckets that stay; distinct values cannot wait
     # until those are over, because only slots that are whole have them
     waits = job.lookback is not None or job.query.is_divisible
-    since = ahead.end if ahead and waits and progress.bucket > job.query.bucket else span.start
+    since = ceil(ahead.end, job.query.bucket) if ahead and waits and progress.bucket > job.query.bucket else span.start
     done = RecordUpdate(
         position.with_ids(again.new),
         again.folded.unreadable,
@@ -97,9 +98,9 @@ def _read_through_gate(
     while True:
         lacking = yield from slots_without_rows(context, Span(span.start, until), position)
         if lacking:
-            left = max(slot.slot + max(slot.step, progress.bucket) for slot in lacking)
+            left = max(ceil(slot.slot + 1, math.lcm(slot.step, progress.longest)) for slot in lacking)
             yield Event("recount.limited", {"span": Span(span.start, left), "slots": len(lacking)}, "warning")
-            span = Span(_whole_from(job, left, moment.now), span.end)
+            span = Span(_whole_from(job, left, progress, moment.now), span.end)
         elif again is not None:
             return span, again
         again = yield from recount_windows(context, windows, span, places, position)
@@ -203,11 +204,11 @@ def first_whole(progress: Progress, place: Span) -> int:
     return place.start if is_whole else place.end
 
 
-def _whole_from(job: Job, start: int, now: int) -> int:
-    """Return the first time at or after `start` at which no slot of any archive is cut."""
-    start = ceil(start, job.query.bucket)
+def _whole_from(job: Job, start: int, progress: Progress, now: int) -> int:
+    """Return the first time at or after `start` at which no slot of any archive is cut, and no former bucket."""
+    start = whole_from(start, job.query.bucket, progress.longest)
     while (place := place_of(job.archives, start, now)) is not None and place[0] < start:
-        start = ceil(place[0] + place[1], job.query.bucket)
+        start = whole_from(place[0] + place[1], job.query.bucket, progress.longest)
     return start
 
 

@@ -162,6 +162,33 @@ def test_bucket_changes(life: Life, before: int, after: int) -> None:
     assert life.sums() == {"events.login.count": 4, "events.totp.count": 2}
 
 
+@pytest.mark.parametrize("measures", [(COUNT,), (COUNT, Measure("ids", Kind.DISTINCT, "id"))])
+@pytest.mark.parametrize(("before", "after"), [(900, 120), (900, 600), (300, 120), (120, 300), (120, 180)])
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_bucket_is_no_multiple(
+    tmp_path: Path, before: int, after: int, measures: tuple[Measure, ...], *, is_deleted: bool
+) -> None:
+    """A recount begins where no former bucket is cut, also behind one of which rows are gone: no row is in two.
+
+    Mutants: begin with the next bucket; behind the slot of the gone row; with buckets that are as long as the longest.
+    """
+    for minute in range(0, 16, 5):
+        (tmp_path / str(minute)).mkdir()
+        life = Life(tmp_path / str(minute))
+        life.now = floor(NOW, 3600) + 60 * minute
+        for _ in range(30):
+            life.insert((30, "login", "ok"))
+            life.now += 60
+        life.ship(wanted(bucket=before, measures=measures))
+        if is_deleted:
+            del life.source.rows[5]
+        life.ship(wanted(bucket=after, measures=measures))
+        life.now += 3600
+        life.ship(wanted(bucket=after, measures=measures))
+        assert life.sums()["events.login.count"] == 30, minute
+        life.state.close()
+
+
 def test_bucket_gets_longer_where_an_archive_ends(life: Life) -> None:
     """An hour whose minutes can no longer become 0 is sent once it has left their archive.
 
