@@ -30,7 +30,7 @@ from shipper.core.repair.indivisible import recount_lacking
 from shipper.core.repair.lookback import lookback
 from shipper.core.repair.recount import lookback_from, recount
 from shipper.core.repair.reset import check
-from shipper.core.retention import after, ceil, floor, whole_from
+from shipper.core.retention import after, ceil, floor, uncut_from
 from shipper.core.rows.along import AlongLook
 from shipper.core.rows.folding import YEAR_SECONDS, Folded, fold, shown_span
 from shipper.core.rows.look import EVERY_SECONDS, Content, TableLook
@@ -249,7 +249,7 @@ def _redefined(context: Context, horizon: Observation, progress: Progress) -> Ge
         path_digest=path_digest(job),
         time_digest=time_digest(job),
         bucket=max(progress.bucket, length),
-        longest=math.lcm(progress.longest, length),
+        multiple=math.lcm(progress.multiple, length),
     )
     ledger.redefine(job.name, changed)
     return changed
@@ -265,7 +265,7 @@ def _oldest_due(job: Job, progress: Progress, ledger: Ledger, time: int) -> int 
     if progress.since <= progress.begins and floor(first, length) <= progress.begins:
         return floor(progress.begins, length)
     # older slots were incomplete: skipped, or counted by an earlier definition
-    return whole_from(max(first, progress.since), length, progress.bucket) if slots else None
+    return uncut_from(max(first, progress.since), length, progress.bucket) if slots else None
 
 
 def _counted_until(context: Context, after: int, captured: int, time: int) -> int:

@@ -353,11 +353,8 @@ class Progress(NamedTuple):
     """Rows for slots before it are too late; 0 if there is no limit."""
     bucket: int = 0
     """Longest bucket that stored slots were counted with, in seconds; a former definition may have longer ones."""
-    longest: int = 0
-    """At its multiples no slot is cut that any definition counted, pruned ones too: the longest bucket as a rule.
-
-    In seconds; the least common multiple of all buckets.
-    """
+    multiple: int = 0
+    """Least common multiple of all buckets that the job ever had, in seconds: there no former bucket is cut."""
 
 
 class Offsets(NamedTuple):

@@ -37,7 +37,7 @@ def ceil(time: int, length: int) -> int:
     return -(-time // length) * length
 
 
-def whole_from(time: int, length: int, former: int) -> int:
+def uncut_from(time: int, length: int, former: int) -> int:
     """Return the first time at or after the end of a former bucket at which a bucket begins, and no former one is cut.
 
     All former buckets end at multiples of `former`.

@@ -91,13 +91,13 @@ def _aligned(current: JobContext, span: Span, limits: Limits) -> Span | None:
 
 def _unit(worker: Worker, progress: Progress, start: int) -> int:
     """Return the length of the units in which slots from a time on were pruned, by former definitions as well."""
-    is_former = progress.longest and start < _former_until(worker.job, progress)
-    return math.lcm(worker.unit, progress.longest) if is_former else worker.unit
+    is_former = progress.multiple and start < _former_until(worker.job, progress)
+    return math.lcm(worker.unit, progress.multiple) if is_former else worker.unit
 
 
 def _of_longer_buckets(job: Job, progress: Progress, state: State) -> list[Slot]:
     """Return the slots that a former definition may have counted with longer buckets, as long as those."""
-    length = progress.longest
+    length = progress.multiple
     if length <= job.query.bucket:
         return []
     until = _former_until(job, progress)

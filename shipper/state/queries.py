@@ -19,7 +19,7 @@ from shipper.state.values import group_of
 OFFSETS = "SELECT source, id_table, id_column, value, captured, complete_until, updated FROM watermark"
 PROGRESS = """
     SELECT captured, COALESCE(unixepoch(complete_until), 0), zero_filled_until, not_before, recount_from, low,
-        definition_digest, path_digest, time_digest, since, begins, bucket, longest
+        definition_digest, path_digest, time_digest, since, begins, bucket, multiple
     FROM watermark JOIN job USING (job) WHERE job = ?"""
 CONFIRMED = "(SELECT COALESCE(MAX(CAST(value AS INTEGER)), 0) FROM setting WHERE name = 'confirmed')"
 """Revision up to which all totals are confirmed."""

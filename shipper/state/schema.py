@@ -59,7 +59,7 @@ _TABLES: Statements = (
         since INTEGER NOT NULL, -- slots from here on are complete, by the present definition
         begins INTEGER NOT NULL, -- rows for earlier slots are rejected as too late
         bucket INTEGER NOT NULL, -- longest bucket of its slots, in seconds
-        longest INTEGER NOT NULL -- least common multiple of all buckets, in seconds
+        multiple INTEGER NOT NULL -- least common multiple of all buckets, in seconds
     ) STRICT, WITHOUT ROWID""",
     """
     CREATE TABLE series ( -- owner of each metric path

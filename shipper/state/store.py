@@ -34,10 +34,10 @@ _BEGIN = f"""
 _DEFINE = """
     INSERT OR REPLACE INTO job (
         job, definition_digest, path_digest, time_digest, zero_filled_until, not_before, recount_from, low, since,
-        begins, bucket, longest)
+        begins, bucket, multiple)
     VALUES (
         :job, :definition_digest, :path_digest, :time_digest, :zero_filled_until, :not_before, :recount_from, :low,
-        :since, :begins, :bucket, :longest)"""
+        :since, :begins, :bucket, :multiple)"""
 # The lowest id above which all rows of a span are.
 _BELOW = """
     SELECT after FROM (

@@ -354,19 +354,19 @@ MUTANTS = {
     ),
     "end a bucket with the slot of its total": Mutant(
         "core/repair/recount.py",
-        "left = max(ceil(slot.slot + 1, math.lcm(slot.step, progress.longest)) for",
+        "left = max(ceil(slot.slot + 1, math.lcm(slot.step, progress.multiple)) for",
         "left = max(slot.slot + slot.step for",
         "core/test_changes.py::test_shorter_buckets_after_a_purge",
     ),
     "cut a bucket of the former definition": Mutant(
         "core/capture.py",
-        "whole_from(max(first, progress.since), length, progress.bucket)",
+        "uncut_from(max(first, progress.since), length, progress.bucket)",
         "ceil(max(first, progress.since), length)",
         "core/test_changes.py::test_bucket_is_no_multiple",
     ),
     "take a longer bucket for a short one": Mutant(
         "core/repair/recount.py",
-        "math.lcm(slot.step, progress.longest)",
+        "math.lcm(slot.step, progress.multiple)",
         "math.lcm(slot.step, progress.bucket)",
         "core/repair/test_indivisible.py::test_longer_bucket_of_which_a_row_is_gone",
     ),

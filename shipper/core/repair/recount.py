@@ -17,7 +17,7 @@ from shipper.core.id_set import Words, ids_of, size_of, union_of, words_of
 from shipper.core.ledger import Ledger, RecordUpdate, Slot
 from shipper.core.model import ALWAYS, Job, Observation, Progress, RejectReason, Row, Span, Window
 from shipper.core.position import Position
-from shipper.core.retention import ceil, floor, place_of, whole_from
+from shipper.core.retention import ceil, floor, place_of, uncut_from
 from shipper.core.rows.folding import Folded, fold, folded_within_limit, read_undivided, shown_span, widen
 from shipper.core.rows.slots import outermost, uncounted
 from shipper.core.rows.table import CaptureStep, Context, Event, Size, each_window, size_of_rows, walk_back
@@ -98,7 +98,7 @@ def _read_through_gate(
     while True:
         lacking = yield from slots_without_rows(context, Span(span.start, until), position)
         if lacking:
-            left = max(ceil(slot.slot + 1, math.lcm(slot.step, progress.longest)) for slot in lacking)
+            left = max(ceil(slot.slot + 1, math.lcm(slot.step, progress.multiple)) for slot in lacking)
             yield Event("recount.limited", {"span": Span(span.start, left), "slots": len(lacking)}, "warning")
             span = Span(_whole_from(job, left, progress, moment.now), span.end)
         elif again is not None:
@@ -206,9 +206,9 @@ def first_whole(progress: Progress, place: Span) -> int:
 
 def _whole_from(job: Job, start: int, progress: Progress, now: int) -> int:
     """Return the first time at or after `start` at which no slot of any archive is cut, and no former bucket."""
-    start = whole_from(start, job.query.bucket, progress.longest)
+    start = uncut_from(start, job.query.bucket, progress.multiple)
     while (place := place_of(job.archives, start, now)) is not None and place[0] < start:
-        start = whole_from(place[0] + place[1], job.query.bucket, progress.longest)
+        start = uncut_from(place[0] + place[1], job.query.bucket, progress.multiple)
     return start
 
 

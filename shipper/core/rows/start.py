@@ -72,7 +72,7 @@ def begin_job(
         since=since,
         begins=since if job.query.time else 0,
         bucket=length,
-        longest=length,
+        multiple=length,
     )
     position = position_behind(job, captured, source=source, is_floor=job.start != "now")
     # the table may be emptied and filled again before the job has counted a row

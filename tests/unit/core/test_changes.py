@@ -725,7 +725,7 @@ def test_whole_slots_after_a_longer_bucket(tmp_path: Path, measures: tuple[Measu
 
     progress = life.state.progress("events")
     assert progress is not None
-    assert (progress.since, progress.longest) == (NOW // UNIT * UNIT + whole, UNIT)
+    assert (progress.since, progress.multiple) == (NOW // UNIT * UNIT + whole, UNIT)
     assert life.sums()["events.login.count"] == 1
     life.state.close()
 
